@@ -1,0 +1,1 @@
+"""What work leaves behind: bodies, artifacts, lineage and evidence."""

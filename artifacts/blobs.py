@@ -1,0 +1,91 @@
+"""Bytes named by their SHA-256: small ones in the database beside their item, large ones on disk."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from uuid import UUID
+
+from contracts.errors import Unavailable
+from queues.database import Connection
+
+ROW_BYTES = 64 * 1024
+"""Bodies up to this size live in the table `bodies`; larger ones are files."""
+
+
+def name_of(data: bytes) -> bytes:
+    """Return the 32 raw bytes that name `data`."""
+    return hashlib.sha256(data).digest()
+
+
+class BlobStore:
+    """Large bodies as files `ab/abcdef…` under one folder. A file is whole or absent: written aside, synced, renamed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, sha256: bytes) -> Path:
+        """Return where a blob is, or would be."""
+        name = sha256.hex()
+        return self.folder / name[:2] / name
+
+    def put(self, data: bytes) -> bytes:
+        """Store `data` and return its name; storing the same bytes again changes nothing."""
+        sha256 = name_of(data)
+        path = self.path(sha256)
+        if path.exists():
+            return sha256
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            aside = path.with_name(f".{path.name}.{os.getpid()}")
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.rename(path)
+        except OSError as error:
+            raise Unavailable(
+                f"the artifact store at {self.folder} refused {len(data)} bytes: {error.strerror}",
+                hint="free space or mend its permissions; the work is tried again by itself",
+                code="unavailable.store",
+            ) from error
+        return sha256
+
+    def get(self, sha256: bytes) -> bytes:
+        """Return the bytes of a blob, verified. Raises Unavailable when they are missing or do not match their name."""
+        try:
+            data = self.path(sha256).read_bytes()
+        except OSError as error:
+            raise Unavailable(f"blob {sha256.hex()} cannot be read: {error.strerror}", code="unavailable.blob") from error
+        if name_of(data) != sha256:
+            raise Unavailable(f"blob {sha256.hex()} does not match its name: its bytes changed on disk", code="unavailable.blob")
+        return data
+
+
+_READ = """
+SELECT b.item_id, b.sha256, b.bytes FROM unnest(%s::uuid[], %s::bytea[]) AS t (item_id, sha256)
+  JOIN bodies b ON b.item_id = t.item_id AND b.sha256 = t.sha256
+"""
+_WRITE = """
+INSERT INTO bodies (item_id, sha256, workspace_id, bytes)
+SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::uuid[], %s::bytea[]) ON CONFLICT DO NOTHING
+"""
+
+
+def read_bodies(conn: Connection, store: BlobStore, wanted: Iterable[tuple[UUID, bytes]]) -> dict[tuple[UUID, bytes], bytes]:
+    """Return the bytes for each (item, name), verified against the name; a body in neither place is left out."""
+    pairs = list(wanted)
+    if not pairs:
+        return {}
+    rows = conn.execute(_READ, [[item for item, _ in pairs], [sha for _, sha in pairs]], prepare=True, binary=True)
+    found = {(item, sha): data for item, sha, data in rows if name_of(data) == sha}
+    for pair in pairs:
+        if pair not in found and store.path(pair[1]).exists():
+            found[pair] = store.get(pair[1])
+    return found
+
+
+def write_bodies(conn: Connection, bodies: Sequence[tuple[UUID, bytes, UUID, bytes]]) -> None:
+    """Store small bodies as (item, name, workspace, bytes) in the caller's transaction."""
+    if bodies:
+        conn.execute(_WRITE, [list(column) for column in zip(*bodies, strict=True)], prepare=True)

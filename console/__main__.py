@@ -1,0 +1,5 @@
+"""`python -m console` is `shopfloor`."""
+
+from console import main
+
+main()

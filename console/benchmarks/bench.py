@@ -1,0 +1,161 @@
+"""A factory of its own to measure on: database, workspaces, crew. Made, used, dropped."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+from contracts.errors import Unavailable
+from contracts.floor import parse_floor
+from contracts.lifecycle import Role
+from pipeline.compose import Shop, open_shop
+from pipeline.crew import Crew, command
+from pipeline.intake import Intake, Report, take_in
+from pipeline.people import ensure_actor
+from pipeline.publish import floor_in_force, publish_cell, publish_floor
+from pipeline.settings import Settings
+from pipeline.setup import SERVICE, ensure_workspace, load_registry, prepare_database
+from pipeline.sources import open_source
+from pipeline.sources.validation import RowValidator
+from psycopg import sql
+from queues.database import Connection, connect
+from workcells.shapes.catalogue import SHAPES
+
+from console.benchmarks.reference import FLOOR
+
+
+@dataclass
+class Bench:
+    """A running factory under measurement."""
+
+    shop: Shop
+    conn: Connection
+    """As the superuser of the embedded server: statistics and counts across workspaces."""
+    workspaces: list[UUID]
+    crew: Crew | None = None
+
+    def intake(self, workspace: UUID, conn: Connection) -> Intake:
+        """Return an intake into the reference flow of a workspace, on a connection as the role intake."""
+        published = floor_in_force(conn, workspace)
+        flow = published.floor.flow("reference")
+        with conn.transaction():
+            conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [str(workspace)])
+            row = conn.execute("SELECT id FROM pods WHERE workspace_id = %s AND name = %s", [workspace, flow.pod]).fetchone()
+        assert row is not None
+        contract = load_registry().by_name["reference"].contract
+        return Intake(
+            conn, self.shop.store, workspace, published.id, published.floor, flow, row[0], SHAPES[flow.shape], RowValidator(contract.takes_schema),
+            SERVICE, self.shop.doorbell(),
+        )  # fmt: skip
+
+    def take_file(self, path: Path, workspace: UUID) -> Report:
+        """Take in a file of reference rows and return its account."""
+        with self.shop.connect(Role.INTAKE, name="bench-intake") as conn, open_source(str(path)) as source:
+            return take_in(self.intake(workspace, conn), source)
+
+    def count(self, query: str, *values: object) -> int:
+        """Return one number."""
+        row = self.conn.execute(query, values).fetchone()
+        return int(row[0]) if row and row[0] is not None else 0
+
+    def wait_until_archived(self, items: int, *, seconds: float) -> None:
+        """Return when that many items have been archived; raises Unavailable at the deadline."""
+        deadline = time.monotonic() + seconds
+        while (done := self.count("SELECT count(*) FROM archived_items")) < items:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"only {done} of {items} items were archived within {seconds:.0f} s; see {self.shop.data_dir / 'log' / 'bench'}")
+            time.sleep(0.05)
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the crew and of the embedded servers so far."""
+        total = 0.0
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
+    def largest_worker_mb(self) -> float:
+        """Return the resident memory of the largest crew process, in MB."""
+        sizes = []
+        for pid in self.crew.pids() if self.crew else []:
+            with contextlib.suppress(psutil.Error):
+                sizes.append(psutil.Process(pid).memory_info().rss / 1e6)
+        return round(max(sizes, default=0.0), 1)
+
+    def _processes(self) -> list[psutil.Process]:
+        mine = {psutil.Process(pid) for pid in (self.crew.pids() if self.crew else [])}
+        folder = str(self.shop.data_dir)
+        for process in psutil.process_iter(["cmdline", "name"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if folder in line or "postgres: shopfloor" in line or process.info["name"] in ("postgres", "valkey-server", "redis-server"):
+                mine.add(process)
+        return list(mine)
+
+
+@contextlib.contextmanager
+def bench(*, workers: int, mode: str, batch: int, workspaces: int = 1, crew: bool = True, extra: Sequence[str] = ()) -> Iterator[Bench]:
+    """Open a factory on a database of its own, with its crew; both are gone afterwards."""
+    name = f"bench_{os.getpid()}"
+    settings = Settings(database=name, mode=mode, batch=batch, workers=workers)
+    shop = open_shop(settings)
+    if shop.services is None:
+        raise Unavailable("benchmarks run on the embedded services", hint="unset SHOPFLOOR_DATABASE_URL and SHOPFLOOR_BROKER_URL")
+    prepare_database(shop)
+    conn = connect(shop.services.superuser_url(name), name="bench")
+    team = None
+    try:
+        found = Bench(shop, conn, _workspaces(shop, workspaces))
+        environment = {"SHOPFLOOR_DATABASE": name, "SHOPFLOOR_MODE": mode, "SHOPFLOOR_BATCH": str(batch)}
+        if crew:
+            posts = {f"propose-{n}": command("worker", "--lanes", "propose") for n in range(1, workers + 1)}
+            posts |= {"apply": command("worker", "--lanes", "apply"), "sweeper": command("sweeper")}
+            team = found.crew = Crew(posts, log_dir=shop.data_dir / "log" / "bench", environment=environment)
+            team.start()
+            _wait_for_workers(found, workers + 1)
+        yield found
+    finally:
+        if team:
+            team.stop()
+        conn.close()
+        with connect(shop.services.superuser_url("postgres"), name="bench") as admin:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _workspaces(shop: Shop, count: int) -> list[UUID]:
+    registry = load_registry()
+    floor = parse_floor(FLOOR, "reference floor")
+    found = []
+    with shop.connect(Role.OPERATE, name="bench") as conn:
+        publish_cell(conn, registry.by_name["reference"], by="bench")
+        for number in range(count):
+            workspace = ensure_workspace(conn, "main" if not number else f"bench-{number}")
+            publish_floor(conn, workspace, floor, registry, by="bench")
+            ensure_actor(conn, workspace, SERVICE, kind="service", roles=("submitter",))
+            found.append(workspace)
+    return found
+
+
+def _wait_for_workers(found: Bench, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while found.count("SELECT count(*) FROM workers WHERE stopped_at IS NULL") < count:
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the crew did not start within 30 s; see {found.shop.data_dir / 'log' / 'bench'}")
+        time.sleep(0.02)
+
+
+def statistics(found: Bench) -> dict[str, Any]:
+    """Return the database's own counters: commits, WAL bytes, HOT share of the queue's updates."""
+    found.conn.execute("SELECT pg_stat_clear_snapshot()")
+    row = found.conn.execute(
+        "SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()), (SELECT wal_bytes FROM pg_stat_wal), "
+        "(SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'queue'), (SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'queue'), "
+        "current_setting('server_version')"
+    ).fetchone()
+    assert row is not None
+    return {"commits": int(row[0]), "wal_bytes": int(row[1]), "updates": int(row[2] or 0), "hot": int(row[3] or 0), "postgresql": row[4]}

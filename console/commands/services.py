@@ -1,0 +1,114 @@
+"""up, down, worker, sweeper: the processes of a factory."""
+
+from typing import Any
+
+import click
+
+from console.output import document, formats
+
+
+@click.command()
+@click.option("--foreground", is_flag=True, help="stay, and stop everything on Ctrl-C")
+@formats()
+def up(foreground: bool, form: str) -> None:
+    """Start the services, the workers, the apply worker and the sweeper.
+
+    \b
+    Example:
+      shopfloor up
+    """
+    from pipeline import crew, logs
+    from pipeline.compose import open_shop
+    from pipeline.setup import set_up
+
+    shop = open_shop()
+    logs.configure(shop.settings.log_level)
+    set_up(shop)
+    if foreground:
+        raise SystemExit(crew.run_foreground(shop))
+    pid = crew.start_background(shop)
+    if form == "json":
+        document({"pid": pid, "data_dir": shop.data_dir, "posts": list(crew.roster(shop))})
+        return
+    click.echo(f"up: {', '.join(crew.roster(shop))} (crew {pid}, logs in {shop.data_dir / 'log'})")
+    click.echo("next: shopfloor status   ·   shopfloor intake FILE --flow issue-sweep   ·   shopfloor down")
+
+
+@click.command()
+@click.option("--workers-only", is_flag=True, help="leave the database and the broker running")
+@formats()
+def down(workers_only: bool, form: str) -> None:
+    """Drain the workers, then stop the embedded services.
+
+    \b
+    Example:
+      shopfloor down
+    """
+    from contracts.errors import Unavailable
+    from pipeline import crew
+    from pipeline.compose import open_shop
+    from queues.embedded import stop
+
+    did: dict[str, Any] = {"crew": False, "services": False}
+    try:
+        shop = open_shop(start=False)
+    except Unavailable:
+        shop = None
+    if shop is not None:
+        did["crew"] = crew.stop_background(shop)
+        if not workers_only and shop.services is not None:
+            stop(shop.data_dir)
+            did["services"] = True
+    if form == "json":
+        document(did)
+    else:
+        click.echo("down" if any(did.values()) else "nothing was running")
+
+
+@click.command()
+@click.option("--lanes", default="propose", show_default=True, help="propose, apply, or lanes parted by commas")
+def worker(lanes: str) -> None:
+    """Serve lanes in this process: all but apply, those of apply, or the ones named.
+
+    \b
+    Example:
+      shopfloor worker --lanes route,cell.issue_review
+    """
+    from pipeline import logs
+    from pipeline.compose import open_shop
+    from pipeline.staffing import staff
+
+    shop = open_shop(start=False)
+    logs.configure(shop.settings.log_level)
+    raise SystemExit(staff(shop, lanes).run())
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="one round, its counts printed, then end")
+@formats()
+def sweeper(once: bool, form: str) -> None:
+    """Bring back what died, ring what is due, end what expired. Any number may run.
+
+    \b
+    Example:
+      shopfloor sweeper --once --json
+    """
+    import signal
+    import threading
+
+    from contracts.lifecycle import Role
+    from pipeline import logs
+    from pipeline.compose import open_shop
+    from pipeline.sweeper import Sweeper, sweep
+
+    shop = open_shop(start=False)
+    logs.configure(shop.settings.log_level)
+    if once:
+        with shop.connect(Role.SWEEP, name="sweeper") as conn:
+            did = sweep(conn, shop.doorbell())
+        document(did) if form == "json" else click.echo(", ".join(f"{what} {count}" for what, count in did.items()))
+        return
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    raise SystemExit(Sweeper(shop).run(stop))

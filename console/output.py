@@ -1,0 +1,130 @@
+"""How results look: tables and words for people, `--json`, `--jsonl` and `--csv` for programs. Data on stdout alone."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+
+SCHEMA_VERSION = 1
+
+
+def formats(*, rows: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add `--json`, and for lists `--jsonl` and `--csv`; the command gets `form`: text, json, jsonl or csv."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = click.option("--json", "form", flag_value="json", help="one JSON document on stdout")(command)
+        if rows:
+            command = click.option("--jsonl", "form", flag_value="jsonl", help="one JSON object a line")(command)
+            command = click.option("--csv", "form", flag_value="csv", help="CSV with a header line")(command)
+        return click.option("--text", "form", flag_value="text", default="text", hidden=True)(command)
+
+    return add
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON knows it: ids and paths as text, instants as ISO 8601 UTC, bytes as hex."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(part) for part in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, (UUID, Path)):
+        return str(value)
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).hex()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def document(fields: Mapping[str, Any]) -> None:
+    """Print one JSON document, its `schema_version` first, on one line."""
+    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **plain(fields)}, ensure_ascii=False))
+
+
+def listing(form: str, rows: Iterable[Mapping[str, Any]], *, name: str, columns: Sequence[str] | None = None, empty: str = "nothing") -> None:
+    """Print rows in the form asked for; as text, a table of `columns` with control characters made visible."""
+    found = list(rows)
+    if form == "json":
+        document({name: found})
+    elif form == "jsonl":
+        for row in found:
+            click.echo(json.dumps(plain(row), ensure_ascii=False))
+    elif form == "csv":
+        names = list(columns or (found[0].keys() if found else ()))
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(plain(row) for row in found)
+        click.echo(buffer.getvalue(), nl=False)
+    elif not found:
+        click.echo(empty)
+    else:
+        table(found, list(columns or found[0].keys()))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print rows as aligned columns, cut to the terminal's width on a terminal and whole in a pipe."""
+    cells = [[cell(row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(name), *(len(line[k]) for line in cells)) for k, name in enumerate(columns)]
+    width = _terminal_width()
+    for line in [[name.upper().replace("_", " ") for name in columns], *cells]:
+        text = "  ".join(part.ljust(size) for part, size in zip(line, widths, strict=True)).rstrip()
+        click.echo(text if len(text) <= width else text[: width - 1] + "…")
+
+
+def _terminal_width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((120, 40)).columns if sys.stdout.isatty() else 10_000
+
+
+def cell(value: Any) -> str:
+    """Return a value for a table: nothing as a dash, instants in the viewer's zone, untrusted text made harmless."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return printable(str(plain(value)) if not isinstance(value, str) else value)
+
+
+def printable(text: str) -> str:
+    """Return text without anything that a terminal or a reader's eye would act on: controls, escapes, bidi marks."""
+    return "".join(c if c.isprintable() and c not in _INVISIBLE else f"\\u{ord(c):04x}" if ord(c) > 0x1F else _SHOWN.get(c, f"\\x{ord(c):02x}") for c in text)
+
+
+_SHOWN = {"\n": "⏎", "\t": " ", "\r": "␍"}
+_INVISIBLE = frozenset("\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\u00ad")
+
+
+def age(seconds: float | None) -> str:
+    """Return a duration in one glance: 4s, 3m, 2h, 5d; a dash when unknown."""
+    if seconds is None:
+        return "–"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def progress(text: str) -> None:
+    """Say on stderr how far a long command is; one line that rewrites itself on a terminal, silent elsewhere."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{text}", err=True, nl=False)
+
+
+def progress_done() -> None:
+    """End the line of `progress`."""
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", err=True, nl=False)

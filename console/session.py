@@ -1,0 +1,80 @@
+"""What a command works with: the shop, a connection as the role that the verb needs, the workspace, the actor."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from contracts.errors import BadInput, Denied
+from contracts.lifecycle import Role
+from pipeline.compose import Shop, open_shop
+from queues.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command's hold on a shop."""
+
+    shop: Shop
+    conn: Connection
+    workspace: UUID
+    actor: str
+    """Name of the actor that acts; in history and audit."""
+    token: str
+    """Proof of the actor for decisions; empty when nobody is logged in."""
+
+
+def kept_token(shop: Shop) -> str:
+    """Return the token to act with: the setting, else the one that `login` kept, else the embedded default's own; or empty."""
+    if shop.settings.token is not None:
+        return shop.settings.token.get_secret_value()
+    name = getpass.getuser()
+    for path in (login_path(), shop.data_dir / "secrets" / f"token.{shop.settings.workspace}.{name}"):
+        try:
+            return path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+    return ""
+
+
+def login_path():  # type: ignore[no-untyped-def]
+    """Return where `login` keeps a token for this OS user."""
+    from pathlib import Path
+
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "shopfloor" / "token"
+
+
+@contextmanager
+def session(role: Role, *, start: bool = False, needs: str = "") -> Iterator[Session]:
+    """Open a session as one database role. Works with every worker down; starts the services only with `start`.
+
+    With `needs`, the actor has to hold that role in the workspace. Raises Denied otherwise.
+    """
+    from pipeline.people import actor_of
+
+    shop = open_shop(start=start)
+    with shop.connect(role, name=f"shopfloor-{role}") as conn:
+        workspace = shop.workspace_id(conn)
+        token = kept_token(shop)
+        name, roles = getpass.getuser(), ()
+        if token and role in (Role.INTAKE, Role.REVIEW, Role.OPERATE, Role.READ):
+            actor = actor_of(conn, token)
+            if actor.workspace_id != workspace:
+                raise Denied(
+                    f"the token belongs to another workspace than {shop.settings.workspace}", hint="check SHOPFLOOR_WORKSPACE and SHOPFLOOR_TOKEN"
+                )
+            name, roles = actor.name, actor.roles
+        if needs and needs not in roles and "admin" not in roles:
+            raise Denied(f"{name} does not hold the role {needs}", hint="ask an admin: shopfloor token new --actor NAME --role " + needs, code="denied.role")
+        yield Session(shop, conn, workspace, name, token)
+
+
+def one_id(text: str) -> UUID:
+    """Return an id typed by a person. Raises BadInput."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadInput(f"{text[:60]!r} is not an id: expected something like 0199a1b2-…", hint="shopfloor items") from None

@@ -1,0 +1,1 @@
+"""What may be said: lifecycle, nouns, the contract language, and the errors."""

@@ -1,0 +1,1 @@
+"""How an item travels: one module per stage, and what feeds and surrounds them."""

@@ -1,0 +1,157 @@
+"""The advance loop: claim a batch, run its stage, commit, carry on with what this worker may take further."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from contracts.errors import LeaseLost, ShopfloorError
+from contracts.identity import new_id
+from contracts.lifecycle import CEILINGS, LINE, Cause, Stage, State, move
+from queues.claims import Claim, Pair, backlog, claim_batch
+from queues.database import transaction
+
+from pipeline import apply, archive, artifact, qa, rework, route, workcell
+from pipeline.commit import Hand, commit
+from pipeline.failpoints import failpoint
+from pipeline.line import Line
+from pipeline.retries import accident
+from pipeline.work import Step, Work
+
+STEPS: dict[Stage, Callable[[Line, Sequence[Work]], list[Step]]] = {
+    Stage.ROUTE: route.step,
+    Stage.WORKCELL: workcell.step,
+    Stage.ARTIFACT: artifact.step,
+    Stage.QA: qa.step,
+    Stage.REWORK: rework.step,
+    Stage.APPLY: apply.step,
+    Stage.ARCHIVE: archive.step,
+}
+assert set(STEPS) == set(LINE)
+
+_FUSED = frozenset({Stage.ROUTE, Stage.WORKCELL, Stage.ARTIFACT, Stage.QA})
+"""Stages whose steps have no effect outside the database: in mode `fused` they share one transaction."""
+
+
+class Mode(StrEnum):
+    """How often the road is committed. Every move has its own history row in both."""
+
+    STRICT = "strict"
+    FUSED = "fused"
+
+
+def stage_of(lane: str) -> Stage:
+    """Return the stage whose work queues in a lane."""
+    return {"cell": Stage.WORKCELL, "apply": Stage.APPLY}.get(lane.partition(".")[0]) or Stage(lane)
+
+
+@dataclass(slots=True)
+class Advanced:
+    """What one ring of the doorbell came to."""
+
+    claimed: int
+    rings: set[str]
+    more: bool
+    """True when the lane may hold more work than was claimed."""
+
+
+class Turns:
+    """Whose turn it is in a lane: pairs of workspace and pod, taken round and round, refreshed as they run out."""
+
+    def __init__(self, pairs_per_claim: int = 16) -> None:
+        self._waiting: dict[str, list[Pair]] = {}
+        self._most = pairs_per_claim
+
+    def next(self, line: Line, lane: str) -> tuple[list[Pair], bool]:
+        """Return the pairs whose turn it is, and whether others are still waiting for theirs."""
+        waiting = self._waiting.get(lane)
+        if not waiting:
+            waiting = backlog(line.conn, lane)
+        turn, self._waiting[lane] = waiting[: self._most], waiting[self._most :]
+        return turn, bool(self._waiting[lane])
+
+    def put_back(self, lane: str, pairs: Sequence[Pair]) -> None:
+        """Give pairs that had more than their share another turn, after the others."""
+        self._waiting[lane] = [*self._waiting.get(lane, []), *pairs]
+
+
+def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float) -> tuple[Claim, bool]:
+    """Claim up to `batch` due items of a lane, shared evenly among the pairs whose turn it is."""
+    stage = stage_of(lane)
+    pairs, more = turns.next(line, lane)
+    claim_id = new_id()
+    if not pairs:
+        return Claim(claim_id, lane, stage, ()), False
+    share = max(1, batch // len(pairs))
+    # Suspects (items that were in a crash) travel alone; they have their turn when nothing else is due.
+    for suspects, shares in ((False, dict.fromkeys(pairs, share)), (True, {pairs[0]: 1})):
+        with transaction(line.conn, {workspace for workspace, _ in shares}) as conn:
+            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, shares, seconds=seconds, suspects=suspects)
+        if claim.items:
+            break
+    taken: dict[Pair, int] = {}
+    for item in claim.items:
+        taken[item.workspace_id, item.pod_id] = taken.get((item.workspace_id, item.pod_id), 0) + 1
+    turns.put_back(lane, [pair for pair in pairs if taken.get(pair, 0) >= share])
+    failpoint("claim.committed")
+    return claim, more or bool(claim.items)
+
+
+def advance(line: Line, hand: Hand, claim: Claim, mode: Mode) -> set[str]:
+    """Take a claimed batch as far as this worker may, committing each stage; return the lanes to ring.
+
+    Nothing is undone when a lease turns out to be lost: what was committed stands, the rest is somebody else's.
+    """
+    rings: set[str] = set()
+    works = [Work(item, claim.stage, claim.lane, item.fence, contract_id=item.contract_id) for item in claim.items]
+    line.load(works)
+    while works:
+        works = _one_round(line, hand, works, mode, rings)
+    return rings
+
+
+def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings: set[str]) -> list[Work]:
+    """Run each stage present on its items, commit, and return what is carried into the next round."""
+    finished: list[tuple[Work, Step]] = []
+    groups: dict[Stage, list[Work]] = {}
+    for work in works:
+        groups.setdefault(work.stage, []).append(work)
+    for stage in LINE:
+        while group := groups.pop(stage, []):
+            for work, step in zip(group, _run(line, stage, group), strict=True):
+                step.left = work.lane
+                if step.finding and step.move.to_stage is Stage.ARCHIVE:
+                    work.finding = step.finding
+                if mode is Mode.FUSED and _fuses(hand, step):
+                    _go_on_in_memory(work, step)
+                    groups.setdefault(work.stage, []).append(work)
+                else:
+                    finished.append((work, step))
+    failpoint("step.ran")
+    done = commit(line, hand, finished)
+    rings.update(done.rings)
+    return done.carried
+
+
+def _fuses(hand: Hand, step: Step) -> bool:
+    there = step.move.to_stage
+    return step.move.name == "hand_on" and there in _FUSED and step.cause is None and hand.serves(step.lane)
+
+
+def _go_on_in_memory(work: Work, step: Step) -> None:
+    step.move = move("carry", work.stage, State.LEASED, step.move.to_stage)
+    work.chain.append(step)
+    work.stage, work.lane, work.fence = step.move.to_stage, step.lane, work.fence + 1
+
+
+def _run(line: Line, stage: Stage, works: Sequence[Work]) -> list[Step]:
+    """Run a stage's step on a batch; when it fails as a whole, on each item alone, so that one cannot spoil the rest."""
+    try:
+        return STEPS[stage](line, works)
+    except LeaseLost:
+        raise
+    except Exception as error:  # the one place where an accident of a step becomes an attempt
+        if len(works) > 1:
+            return [step for work in works for step in _run(line, stage, [work])]
+        message = str(error) if isinstance(error, ShopfloorError) else f"{type(error).__name__}: {error}"
+        return [accident(works[0], Cause.TRANSIENT, message[:500], ceiling=CEILINGS[Cause.TRANSIENT])]

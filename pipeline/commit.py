@@ -1,0 +1,253 @@
+"""The commit: the one transaction that turns steps into history.
+
+Large bodies go to disk first (a crash leaves an orphan, never a hole); then artifacts, verdicts, proposals and
+moves are written together for the items whose fence still holds. A row that the database refuses is bisected
+out of its batch, so that its neighbours are not held back.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+from artifacts import shelf
+from artifacts.blobs import ROW_BYTES
+from artifacts.shelf import Body, ProposalRow, Record
+from contracts.identity import new_id
+from contracts.lifecycle import CEILINGS, Cause, Stage, State, Wait, move
+from queues.claims import close_claim
+from queues.database import Connection, transaction
+from queues.mover import Moved, Planned, Route, perform
+
+from pipeline.failpoints import failpoint
+from pipeline.line import Line
+from pipeline.retries import accident, counted_once_more
+from pipeline.work import Step, Work
+
+CLEARANCE_SECONDS = 2 * 24 * 3600
+"""How long a clearance may wait before it is overdue on the board."""
+
+_FAILED = frozenset({"retry", "bury", "expire"})
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a commit left: items that this worker carries on with, lanes to ring, and items that were lost."""
+
+    carried: list[Work] = field(default_factory=list)
+    rings: Counter[str] = field(default_factory=Counter)
+    lost: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Who commits: the worker's name and id, its open claim, and which lanes it may carry a lease into."""
+
+    worker: str
+    worker_id: UUID
+    claim_id: UUID
+    serves: Callable[[str], bool]
+
+
+def commit(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]]) -> Committed:
+    """Write all steps in one transaction, or, where a row is refused, in as many as it takes to leave it out."""
+    try:
+        return _write(line, hand, finished)
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        if len(finished) == 1:
+            return _write(line, hand, [_refused_by_database(*finished[0], error)])
+        middle = len(finished) // 2
+        first, second = commit(line, hand, finished[:middle]), commit(line, hand, finished[middle:])
+        return Committed(first.carried + second.carried, first.rings + second.rings, first.lost + second.lost)
+
+
+def _refused_by_database(work: Work, step: Step, error: psycopg.Error) -> tuple[Work, Step]:
+    """Return the accident that replaces a step whose rows the database does not take."""
+    work.chain.clear()
+    work.stage = step.move.from_stage
+    message = f"the database refused the result: {error.diag.message_primary or type(error).__name__}"
+    return work, accident(work, Cause.TRANSIENT, message, ceiling=CEILINGS[Cause.TRANSIENT])
+
+
+def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]]) -> Committed:
+    _store_large(line, finished)
+    result = Committed()
+    with transaction(line.conn, {work.claimed.workspace_id for work, _ in finished}) as conn:
+        finished = _open_clearances(conn, finished, result)
+        carrying = _may_carry(conn)
+        planned, carried = [], {}
+        for work, step in finished:
+            carry = carrying and step.move.name == "hand_on" and not step.delay_seconds and hand.serves(step.lane)
+            if carry:
+                carried[work.item_id] = work
+            planned.append(_plan(work, step, carry=carry))
+        moved = perform(conn, planned, by=hand.worker, claim_id=hand.claim_id)
+        result.lost += moved.refused
+        done = [(work, step) for work, step in finished if work.item_id in moved.done]
+        shelf.write(conn, [record for work, step in done for part in (*work.chain, step) for record in part.records])
+        _end_applies(conn, done)
+        _count(conn, hand, done)
+        if not carried:
+            close_claim(conn, hand.claim_id)
+        failpoint("commit.before")
+    failpoint("commit.after")
+    _go_on(done, carried, moved, result)
+    return result
+
+
+def _store_large(line: Line, finished: Sequence[tuple[Work, Step]]) -> None:
+    for work, step in finished:
+        for part in (*work.chain, step):
+            for k, record in enumerate(part.records):
+                if isinstance(record, Body) and len(record.bytes) > ROW_BYTES:
+                    line.store.put(record.bytes)
+                    part.records[k] = None  # type: ignore[call-overload]
+            part.records = [record for record in part.records if record is not None]
+    failpoint("blob.written")
+
+
+_HELD = """
+SELECT q.item_id FROM queue q JOIN unnest(%s::uuid[], %s::int[]) AS t (item_id, fence) ON q.item_id = t.item_id AND q.fence = t.fence
+ WHERE q.state = 'leased' ORDER BY q.item_id FOR NO KEY UPDATE OF q
+"""
+
+
+def _open_clearances(conn: Connection, finished: Sequence[tuple[Work, Step]], result: Committed) -> Sequence[tuple[Work, Step]]:
+    """Write proposals and open their clearances before the move that they allow; drop items whose lease is lost."""
+    asking = [(work, step) for work, step in finished if step.tier]
+    if not asking:
+        return finished
+    held = {
+        item
+        for (item,) in conn.execute(
+            _HELD, [[work.item_id for work, _ in asking], [_fence_before(work) for work, _ in asking]], prepare=True
+        )
+    }
+    result.lost += [work.item_id for work, _ in asking if work.item_id not in held]
+    proposals: dict[UUID, tuple[ProposalRow, Step]] = {}
+    for work, step in asking:
+        if work.item_id in held:
+            row = next(record for record in step.records if isinstance(record, ProposalRow))
+            step.records.remove(row)
+            proposals[row.id] = (row, step)
+    rows: list[Record] = [row for row, _ in proposals.values()]
+    shelf.write(conn, rows)
+    states = conn.execute(
+        "SELECT * FROM open_clearances(%s, %s, %s, %s)",
+        [[new_id() for _ in proposals], list(proposals), [step.tier for _, step in proposals.values()], CLEARANCE_SECONDS],
+        prepare=True,
+    )
+    for proposal_id, state in states:
+        step = proposals[proposal_id][1]
+        if step.move.name == "clear" and state != "cleared":
+            # The pod's autonomy was lowered meanwhile: people decide.
+            step.move, step.lane, step.wait, step.waiting_on = move("ask", Stage.QA, State.LEASED), Stage.QA.value, Wait.APPROVAL, "a reviewer"
+    failpoint("clearance.opened")
+    return [(work, step) for work, step in finished if not step.tier or work.item_id in held]
+
+
+def _may_carry(conn: Connection) -> bool:
+    """True when no pause and no limit stands against anything here; then a lease may be carried on."""
+    row = conn.execute(
+        "SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL) AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)",
+        prepare=True,
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _fence_before(work: Work) -> int:
+    return work.fence - sum(step.move.opens_lease for step in work.chain)
+
+
+def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
+    parts = [*work.chain, step]
+    last = move("carry", step.move.from_stage, State.LEASED, step.move.to_stage) if carry else step.move
+    contract_id = next((part.contract_id for part in reversed(parts) if part.contract_id), None)
+    priority = next((part.priority for part in reversed(parts) if part.priority is not None), None)
+    route = Route(
+        moves=(*(part.move for part in work.chain), last),
+        lane=step.lane,
+        notes=tuple(part.note for part in parts),
+        wait=step.wait,
+        waiting_on=step.waiting_on,
+        cause=next((part.cause for part in parts if part.cause), None),
+        contract_id=contract_id,
+        priority=priority,
+        round=any(part.round for part in parts),
+        finding=step.finding,
+    )
+    return Planned(work.item_id, _fence_before(work), route, "", step.delay_seconds)
+
+
+_END_APPLIES = """
+UPDATE applies a SET state = t.state, receipt = t.receipt, finished_at = clock()
+  FROM unnest(%s::uuid[], %s::text[], %s::bytea[]) AS t (id, state, receipt) WHERE a.id = t.id AND a.state IN ('intent', 'unknown')
+"""
+_END_PROPOSALS = """
+UPDATE proposals p SET state = t.state FROM unnest(%s::uuid[], %s::text[]) AS t (id, state) WHERE p.id = t.id AND p.state IN ('approved', 'unknown')
+"""
+
+
+def _end_applies(conn: Connection, done: Sequence[tuple[Work, Step]]) -> None:
+    ends = [step.applied for _, step in done if step.applied]
+    if not ends:
+        return
+    sent = [end for end in ends if end.apply_id]
+    if sent:
+        conn.execute(
+            _END_APPLIES, [[end.apply_id for end in sent], [end.apply_state for end in sent], [end.receipt for end in sent]], prepare=True
+        )
+    conn.execute(_END_PROPOSALS, [[end.proposal_id for end in ends], [end.proposal_state for end in ends]], prepare=True)
+
+
+_COUNT = """
+INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, finished, failed)
+SELECT t.workspace_id, t.lane, date_trunc('minute', clock()), %s, t.finished, t.failed
+  FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::bigint[]) AS t (workspace_id, lane, finished, failed)
+ON CONFLICT (minute, lane, workspace_id, worker_id)
+DO UPDATE SET finished = lane_minutes.finished + excluded.finished, failed = lane_minutes.failed + excluded.failed
+"""
+
+
+def _count(conn: Connection, hand: Hand, done: Sequence[tuple[Work, Step]]) -> None:
+    """Add to the throughput of each lane left, per workspace and minute."""
+    counts: Counter[tuple[UUID, str, bool]] = Counter()
+    for work, step in done:
+        for part in (*work.chain, step):
+            counts[work.claimed.workspace_id, part.left, part.move.name in _FAILED] += 1
+    rows = sorted({(workspace, lane) for workspace, lane, _ in counts}, key=str)
+    conn.execute(
+        _COUNT,
+        [
+            hand.worker_id,
+            [workspace for workspace, _ in rows],
+            [lane for _, lane in rows],
+            [counts[workspace, lane, False] for workspace, lane in rows],
+            [counts[workspace, lane, True] for workspace, lane in rows],
+        ],
+        prepare=True,
+    )
+
+
+def _go_on(done: Sequence[tuple[Work, Step]], carried: dict[UUID, Work], moved: Moved, result: Committed) -> None:
+    """Set the carried items to where they now stand, and note which lanes have new work."""
+    for work, step in done:
+        work.chain.clear()
+        stood = moved.done[work.item_id]
+        work.fence = stood.fence
+        _count_here(work, step)
+        if work.item_id in carried:
+            work.stage, work.lane = step.move.to_stage, step.lane
+            result.carried.append(work)
+        elif step.move.to_state is State.READY and not step.delay_seconds:
+            result.rings[step.lane] += 1
+
+
+def _count_here(work: Work, step: Step) -> None:
+    """Repeat in memory what the move added to the row's counters, for the stages that follow under this claim."""
+    if step.cause:
+        work.claimed = counted_once_more(work.claimed, step.cause)
+    if step.round:
+        work.claimed = work.claimed._replace(rounds=work.claimed.rounds + 1)
+        work.product, work.finding = None, None

@@ -1,0 +1,131 @@
+"""The composition root: from settings to connected parts. Nothing else reads settings and opens connections."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from uuid import UUID
+
+from artifacts.blobs import BlobStore
+from contracts.errors import Conflict, NotFound, Unavailable
+from contracts.lifecycle import Role
+from queues import schema
+from queues.database import Connection, connect
+from queues.doorbell import Doorbell
+from queues.embedded import Services, attach, attach_or_start, default_data_dir
+
+from pipeline.settings import Settings, load
+
+ROLE_NAMES = tuple(schema.login(role) for role in Role)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A factory that can be talked to: where its database, broker, store and targets are."""
+
+    settings: Settings
+    services: Services | None
+
+    @property
+    def database(self) -> str:
+        """The name of the database in the embedded server."""
+        return self.settings.database
+
+    @cached_property
+    def data_dir(self) -> Path:
+        """The folder that holds everything of this factory that is not in an external service."""
+        return self.settings.data_dir or default_data_dir()
+
+    @cached_property
+    def store(self) -> BlobStore:
+        """The store of large bodies."""
+        return BlobStore(self.data_dir / "blobs")
+
+    @cached_property
+    def tracker_dir(self) -> Path:
+        """The folder that the applier `tracker` changes."""
+        return self.settings.tracker_dir or self.data_dir / "tracker"
+
+    @property
+    def broker_url(self) -> str:
+        """The address of the doorbell."""
+        if self.settings.broker_url is not None:
+            return self.settings.broker_url.get_secret_value()
+        if self.services is None:
+            raise Unavailable("no broker: SHOPFLOOR_DATABASE_URL is set and SHOPFLOOR_BROKER_URL is not", hint="set SHOPFLOOR_BROKER_URL")
+        return self.services.broker_url
+
+    def doorbell(self) -> Doorbell:
+        """Return a doorbell of this factory's own: factories on one broker do not hear each other."""
+        return Doorbell(self.broker_url, namespace=self.database)
+
+    def url(self, role: Role) -> str:
+        """Return the address of the database as one role."""
+        external = self.settings.role_url(role)
+        if external is not None:
+            return external.get_secret_value()
+        if self.services is None:
+            raise Unavailable(
+                f"no database address for the role {role}", hint=f"set SHOPFLOOR_DATABASE_URL_{role.upper()}", code="unavailable.database"
+            )
+        return self.services.database_url(schema.login(role), self.database)
+
+    def migration_url(self) -> str:
+        """Return the address that migrations run on."""
+        if self.settings.database_url is not None:
+            return self.settings.database_url.get_secret_value()
+        if self.services is None:
+            raise Unavailable("no database address for migrations", hint="set SHOPFLOOR_DATABASE_URL", code="unavailable.database")
+        return self.services.superuser_url(self.database)
+
+    def connect(self, role: Role, *, name: str = "shopfloor", worker: bool = False) -> Connection:
+        """Return a connection as one role, after checking that the schema is the one this code needs."""
+        conn = connect(self.url(role), name=name, worker=worker)
+        check_schema(conn)
+        return conn
+
+    def workspace_id(self, conn: Connection, name: str | None = None) -> UUID:
+        """Return the id of a workspace by name, by default the one of the settings. Raises NotFound."""
+        wanted = name or self.settings.workspace
+        row = conn.execute("SELECT workspace_named(%s)", [wanted]).fetchone()
+        if row is None or row[0] is None:
+            raise NotFound(f"no workspace named {wanted!r}", hint="check SHOPFLOOR_WORKSPACE; `shopfloor up` makes the workspace main")
+        found: UUID = row[0]
+        return found
+
+
+def check_schema(conn: Connection) -> None:
+    """Raise unless the database has exactly the schema version that this code was written for."""
+    have, need = schema.version_of(conn), schema.newest_version()
+    if have == need:
+        return
+    conn.close()
+    if not have:
+        raise Conflict("the database has no shopfloor schema", hint="shopfloor db migrate", code="schema.missing")
+    raise Conflict(f"the database has schema version {have}, this shopfloor needs {need}", hint="shopfloor db migrate", code="schema.version")
+
+
+def open_shop(settings: Settings | None = None, *, start: bool = True) -> Shop:
+    """Return the shop of these settings, starting the embedded services when `start` and none run.
+
+    Raises Unavailable when they are needed and may not be started.
+    """
+    settings = settings or load()
+    if not settings.is_embedded and settings.broker_url is not None:
+        return Shop(settings, None)
+    data_dir = settings.data_dir or default_data_dir()
+    if start:
+        return Shop(settings, attach_or_start(data_dir, ROLE_NAMES))
+    services = attach(data_dir)
+    if services is None and settings.is_embedded:
+        raise Unavailable(
+            f"nothing runs in {data_dir}", hint="shopfloor up   (or shopfloor demo to see it work)", code="unavailable.not_running"
+        )
+    return Shop(settings, services)
+
+
+def passwords_of(services: Services, roles: Sequence[str] = ROLE_NAMES) -> dict[str, str]:
+    """Return the generated password of each embedded role."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    return {role: str(conninfo_to_dict(services.database_url(role)).get("password") or "") for role in roles}

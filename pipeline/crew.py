@@ -1,0 +1,185 @@
+"""The crew: the processes that `up` keeps alive. Each is an ordinary `shopfloor worker` or `sweeper`."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import structlog
+from contracts.errors import Conflict
+
+from pipeline.compose import Shop
+
+log = structlog.get_logger()
+
+_STOP_SECONDS = 40.0
+_STEADY_SECONDS = 10.0
+_DELAYS = (0.2, 1.0, 5.0, 15.0)
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line that runs this very shopfloor."""
+    return [sys.executable, "-m", "console", *arguments]
+
+
+def roster(shop: Shop) -> dict[str, list[str]]:
+    """Return what runs, by name: propose workers, one apply worker, one sweeper."""
+    crew = {f"propose-{n}": command("worker", "--lanes", "propose") for n in range(1, shop.settings.workers + 1)}
+    return crew | {"apply": command("worker", "--lanes", "apply"), "sweeper": command("sweeper")}
+
+
+@dataclass
+class Post:
+    """One place in the crew, its process, and how often it fell over lately."""
+
+    name: str
+    argv: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    falls: int = 0
+    due_at: float = field(default=0.0)
+
+
+class Crew:
+    """Starts the posts, starts those again that end, and stops all when told to."""
+
+    def __init__(self, posts: Mapping[str, Sequence[str]], *, log_dir: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.posts = [Post(name, argv) for name, argv in posts.items()]
+        self._log_dir = log_dir
+        self._environment = {**os.environ, **(environment or {})}
+
+    def start(self) -> None:
+        """Start every post."""
+        self._log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for post in self.posts:
+            self._start(post)
+
+    def _start(self, post: Post) -> None:
+        environment = dict(self._environment)
+        if post.name != "apply":
+            # Only apply may read target credentials.
+            environment.pop("SHOPFLOOR_GITHUB_TOKEN", None)
+        with (self._log_dir / f"{post.name}.log").open("ab") as out:
+            post.process = subprocess.Popen(post.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
+        post.started_at = time.monotonic()
+
+    def look_after(self) -> None:
+        """Start again what ended: at once the first time, later and later when it keeps falling over."""
+        now = time.monotonic()
+        for post in self.posts:
+            if post.process is None:
+                if now >= post.due_at:
+                    self._start(post)
+            elif (code := post.process.poll()) is not None:
+                post.falls = 0 if now - post.started_at > _STEADY_SECONDS else post.falls + 1
+                delay = _DELAYS[min(post.falls, len(_DELAYS) - 1)]
+                log.warning("crew.ended", post=post.name, code=code, again_in_seconds=delay)
+                post.process, post.due_at = None, now + delay
+
+    def stop(self) -> None:
+        """Ask every process to drain, then end those that do not within 40 s."""
+        running = [post.process for post in self.posts if post.process is not None and post.process.poll() is None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in running:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def pids(self) -> list[int]:
+        """Return the processes that run now."""
+        return [post.process.pid for post in self.posts if post.process is not None and post.process.poll() is None]
+
+
+def run_foreground(shop: Shop) -> int:
+    """Keep the crew alive until SIGTERM or SIGINT; then drain. One crew per data folder."""
+    with only_one(shop):
+        crew = Crew(roster(shop), log_dir=shop.data_dir / "log")
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        crew.start()
+        while not stop.wait(0.5):
+            crew.look_after()
+        crew.stop()
+    return 0
+
+
+def _pid_path(shop: Shop) -> Path:
+    return shop.data_dir / "run" / f"crew-{shop.database}.json"
+
+
+@contextlib.contextmanager
+def only_one(shop: Shop) -> Iterator[None]:
+    """Hold the crew's lock and say who holds it. Raises Conflict when another crew works on this data folder."""
+    path = _pid_path(shop)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict("a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running") from None
+        file.truncate(0)
+        me = psutil.Process()
+        file.write(json.dumps({"pid": me.pid, "started": me.create_time()}))
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def running(shop: Shop) -> psutil.Process | None:
+    """Return the process of the crew that works on this data folder: the one that holds its lock, not just its number."""
+    path = _pid_path(shop)
+    try:
+        with path.open("r+") as file:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return None  # nobody holds it: what is written there is old
+            said = json.loads(file.read() or "{}")
+        process = psutil.Process(said["pid"])
+        return process if abs(process.create_time() - said["started"]) < 1 else None
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return None
+
+
+def start_background(shop: Shop) -> int:
+    """Start the crew as a daemon and return its pid; the one that runs already is left alone."""
+    found = running(shop)
+    if found is not None:
+        return found.pid
+    log_dir = shop.data_dir / "log"
+    log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (log_dir / "crew.log").open("ab") as out:
+        process = subprocess.Popen(
+            command("up", "--foreground"), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    return process.pid
+
+
+def stop_background(shop: Shop) -> bool:
+    """Drain the crew of this data folder and return whether there was one."""
+    process = running(shop)
+    if process is None:
+        return False
+    children = process.children(recursive=True)
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS + 5)
+    except psutil.TimeoutExpired:
+        process.kill()
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    return True

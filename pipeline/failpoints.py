@@ -1,0 +1,63 @@
+"""Failpoints: named places on the road where a test makes the process die, raise or hang.
+
+`SHOPFLOOR_FAIL=point:kill|raise|hang[:nth]`, several parted by commas. With the variable unset every call is
+a test of an empty dict.
+"""
+
+import os
+import signal
+import time
+
+POINTS: dict[str, str] = {
+    "intake.chunk_committed": "rows of a chunk are committed, the doorbell has not rung",
+    "intake.complete": "the last chunk is committed, the batch is not complete yet",
+    "doorbell.ring": "before the broker is told that a lane has work",
+    "worker.rung": "the doorbell was heard, nothing is claimed yet",
+    "claim.committed": "a batch is leased, no step has run",
+    "workcell.run": "before a cell runs on one item",
+    "step.ran": "a stage's step has run, nothing of it is written",
+    "blob.written": "large bodies are on disk, the transaction is not begun",
+    "commit.before": "all statements of a stage's transaction are sent, COMMIT is not",
+    "commit.after": "the transaction is committed, the next lane has not been rung",
+    "clearance.opened": "a clearance is open and committed",
+    "apply.observed": "the target was read, no intent is recorded",
+    "apply.intent": "the intent is committed, the target has not been called",
+    "apply.sent": "the target has answered, no receipt is recorded",
+    "apply.receipt": "the receipt is committed, the lane has not been rung",
+    "archive.finished": "items are archived, the claim is not closed",
+    "sweep.expired": "leases were expired and committed",
+}
+
+
+class FailpointHit(RuntimeError):
+    """A failpoint was told to raise."""
+
+
+def _parse(setting: str) -> dict[str, tuple[str, int]]:
+    armed = {}
+    for part in filter(None, setting.split(",")):
+        point, _, rest = part.partition(":")
+        action, _, nth = rest.partition(":")
+        if point not in POINTS or action not in ("kill", "raise", "hang"):
+            raise SystemExit(f"SHOPFLOOR_FAIL: expected point:kill|raise|hang[:nth] with a point of `shopfloor doctor --failpoints`, got {part!r}")
+        armed[point] = (action, int(nth or 1))
+    return armed
+
+
+_ARMED = _parse(os.environ.get("SHOPFLOOR_FAIL", ""))
+
+
+def failpoint(name: str) -> None:
+    """Do nothing, unless the environment armed this point: then die, raise or hang on its n-th passing."""
+    if not _ARMED or name not in _ARMED:
+        return
+    action, nth = _ARMED[name]
+    _ARMED[name] = (action, nth - 1)
+    if nth != 1:
+        return
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "raise":
+        raise FailpointHit(name)
+    while True:
+        time.sleep(3600)

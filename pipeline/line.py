@@ -1,0 +1,132 @@
+"""The line: what every step may reach. Built once per worker process by compose.py."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from artifacts.blobs import BlobStore, read_bodies
+from contracts.errors import BadContract, NotFound
+from contracts.floor import Floor, parse_floor
+from contracts.language import Contract, parse_contract
+from queues.database import Connection, transaction
+from workcells.appliers import Applier
+from workcells.registry import Cell, Registry
+
+from pipeline.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step needs of the batch that an item came in: the floor and the as-of that hold for it."""
+
+    floor_id: UUID
+    as_of: str
+
+
+@dataclass(slots=True)
+class Line:
+    """Connections, caches of immutable rows, and the cells. One per worker thread: never shared."""
+
+    conn: Connection
+    store: BlobStore
+    registry: Registry
+    appliers: Mapping[str, Applier] = field(default_factory=dict)
+    """Adapters by name; empty in every process but apply, which alone reads target credentials."""
+    lease_holds: Callable[[], bool] = field(default=lambda: True)
+    """Whether the claim in hand is still ours by this process's own monotonic clock."""
+    _floors: dict[UUID, Floor] = field(default_factory=dict)
+    _contracts: dict[int, Contract] = field(default_factory=dict)
+    _pins: dict[str, int] = field(default_factory=dict)
+    _batches: dict[UUID, Batch] = field(default_factory=dict)
+    _autonomy: dict[UUID, str] = field(default_factory=dict)
+
+    def floor(self, work: Work) -> Floor:
+        """Return the floor version that the item's batch was taken in under."""
+        return self._floors[self.batch(work).floor_id]
+
+    def batch(self, work: Work) -> Batch:
+        """Return the batch row of an item; loaded with the item."""
+        return self._batches[work.claimed.batch_id]
+
+    def contract(self, work: Work) -> Contract:
+        """Return the contract version that the item is pinned to."""
+        if work.contract_id is None:
+            raise NotFound(f"item {work.item_id} is pinned to no contract: it has not been routed")
+        if work.contract_id not in self._contracts:
+            row = self.conn.execute("SELECT body FROM contracts WHERE id = %s", [work.contract_id]).fetchone()
+            if row is None:
+                raise NotFound(f"contract row {work.contract_id} is missing")
+            self._contracts[work.contract_id] = parse_contract(row[0])
+        return self._contracts[work.contract_id]
+
+    def cell(self, work: Work) -> Cell:
+        """Return the code for the contract that the item is pinned to."""
+        return self.registry.runs(self.contract(work).sha256)
+
+    def pin(self, cell: str) -> int:
+        """Return the row of the newest published contract of a cell that this worker has the code for."""
+        if cell not in self._pins:
+            found = self.registry.by_name.get(cell)
+            if found is None:
+                raise BadContract(f"the floor routes to cell {cell!r}, which this worker does not have")
+            row = self.conn.execute(
+                "SELECT id FROM contracts WHERE name = %s AND sha256 = %s", [cell, bytes.fromhex(found.contract.sha256)]
+            ).fetchone()
+            if row is None:
+                raise BadContract(f"contract {found.contract.key} is not published", hint="shopfloor contract publish")
+            self._pins[cell] = row[0]
+        return self._pins[cell]
+
+    def autonomy(self, work: Work) -> str:
+        """Return what the pod may do on its own. Cached for this worker batch alone: people change it."""
+        return self._autonomy[work.claimed.pod_id]
+
+    def applier(self, name: str) -> Applier:
+        """Return an adapter. Raises NotFound when this process has none of that name."""
+        try:
+            return self.appliers[name]
+        except KeyError:
+            raise NotFound(f"this process has no applier {name!r}; it has: {', '.join(sorted(self.appliers)) or 'none'}") from None
+
+    def load(self, works: Sequence[Work]) -> None:
+        """Fill payload, floor and as-of of freshly claimed items, in few statements whatever their number."""
+        if not works:
+            return
+        with transaction(self.conn, {work.claimed.workspace_id for work in works}):
+            self._load_batches({work.claimed.batch_id for work in works} - self._batches.keys())
+            pods = list({work.claimed.pod_id for work in works})
+            self._autonomy = dict(self.conn.execute("SELECT id, autonomy FROM pods WHERE id = ANY(%s)", [pods]).fetchall())
+            bodies = read_bodies(self.conn, self.store, ((work.item_id, work.claimed.payload_sha256) for work in works))
+        for work in works:
+            batch = self._batches[work.claimed.batch_id]
+            work.as_of, work.floor_id = batch.as_of, batch.floor_id
+            body = bodies.get((work.item_id, work.claimed.payload_sha256))
+            if body is None:
+                raise NotFound(f"the payload of item {work.item_id} is missing or damaged")
+            work.payload = json.loads(body)
+
+    def _load_batches(self, ids: Iterable[UUID]) -> None:
+        wanted = list(ids)
+        if not wanted:
+            return
+        rows = self.conn.execute(
+            "SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)",
+            [wanted],
+        )
+        for batch_id, floor_id, as_of, body in rows:
+            if floor_id not in self._floors:
+                self._floors[floor_id] = parse_floor(body.decode(), f"floor {floor_id}")
+            self._batches[batch_id] = Batch(floor_id, iso(as_of))
+
+
+def iso(at: datetime) -> str:
+    """Return an aware instant as `YYYY-MM-DDTHH:MM:SSZ`."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def decoded(body: bytes) -> Any:
+    """Return the value of canonical JSON bytes that we wrote."""
+    return json.loads(body)

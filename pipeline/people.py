@@ -1,0 +1,80 @@
+"""Actors and tokens: who acts, what they may do, and how they prove it."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from uuid import UUID
+
+from contracts.errors import BadInput, Denied, NotFound
+from contracts.identity import new_id
+from queues.database import Connection, transaction
+
+ROLES = ("submitter", "reviewer", "operator", "author", "reader", "admin")
+TOKEN_PREFIX = "shf_"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Somebody, or a service, with a name in one workspace."""
+
+    workspace_id: UUID
+    id: UUID
+    name: str
+    kind: str
+    roles: tuple[str, ...]
+
+
+def token_sha256(token: str) -> bytes:
+    """Return what the database keeps of a token."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def ensure_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, roles: tuple[str, ...]) -> UUID:
+    """Return the id of an actor, made if it was not there; its roles grow to at least `roles`."""
+    unknown = set(roles) - set(ROLES)
+    if unknown:
+        raise BadInput(f"no such role: {', '.join(sorted(unknown))}; expected some of {', '.join(ROLES)}")
+    with transaction(conn, workspace):
+        conn.execute(
+            "INSERT INTO actors (id, workspace_id, name, kind) VALUES (%s, %s, %s, %s) ON CONFLICT (workspace_id, name) DO NOTHING",
+            [new_id(), workspace, name, kind],
+        )
+        row = conn.execute("SELECT id FROM actors WHERE workspace_id = %s AND name = %s", [workspace, name]).fetchone()
+        assert row is not None
+        actor: UUID = row[0]
+        for role in roles:
+            conn.execute("INSERT INTO roles (workspace_id, actor_id, role) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [workspace, actor, role])
+    return actor
+
+
+def issue_token(conn: Connection, workspace: UUID, actor: UUID, *, label: str, by: str, days: int | None = None) -> str:
+    """Return a new token of an actor. Only its hash is stored: it cannot be shown again."""
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    token_id = new_id()
+    with transaction(conn, workspace):
+        conn.execute(
+            "INSERT INTO tokens (id, workspace_id, actor_id, sha256, label, expires_at) VALUES (%s, %s, %s, %s, %s, clock() + make_interval(days => %s))",
+            [token_id, workspace, actor, token_sha256(token), label, days],
+        )
+        conn.execute("SELECT record_audit(%s, %s, 'token.new', %s, %s)", [workspace, by, str(token_id), label])
+    return token
+
+
+def actor_of(conn: Connection, token: str) -> Actor:
+    """Return whose token it is. Raises Denied for one that is unknown, expired or revoked."""
+    row = conn.execute("SELECT workspace_id, actor_id, actor, kind, roles FROM actor_of(%s)", [token_sha256(token)]).fetchone()
+    if row is None:
+        raise Denied("the token is unknown, expired or revoked, or its actor is disabled", hint="shopfloor login, or check SHOPFLOOR_TOKEN", code="denied.token")
+    return Actor(row[0], row[1], row[2], row[3], tuple(row[4]))
+
+
+def revoke_token(conn: Connection, workspace: UUID, prefix: str, *, by: str) -> UUID:
+    """End a token by its id, or the unique beginning of it. Raises NotFound."""
+    with transaction(conn, workspace):
+        rows = conn.execute("SELECT id FROM tokens WHERE workspace_id = %s AND revoked_at IS NULL AND id::text LIKE %s", [workspace, prefix + "%"]).fetchall()
+        if len(rows) != 1:
+            raise NotFound(f"{len(rows)} live tokens start with {prefix!r}: expected one", hint="shopfloor token list")
+        conn.execute("UPDATE tokens SET revoked_at = clock() WHERE id = %s", [rows[0][0]])
+        conn.execute("SELECT record_audit(%s, %s, 'token.revoke', %s, '')", [workspace, by, str(rows[0][0])])
+    found: UUID = rows[0][0]
+    return found

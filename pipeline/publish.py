@@ -1,0 +1,118 @@
+"""Publishing: contracts, cells and floors become immutable rows. What is published under a name and version never changes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from contracts.errors import BadContract, BadFloor, NotFound
+from contracts.floor import Floor, parse_floor
+from contracts.identity import new_id
+from queues.database import Connection, transaction
+from workcells.registry import Cell, Registry
+from workcells.shapes.catalogue import SHAPES
+
+BUILT_IN_FLOOR = Path(__file__).with_name("floor.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFloor:
+    """A floor in force, with the id of its row."""
+
+    id: UUID
+    floor: Floor
+
+
+def publish_cell(conn: Connection, cell: Cell, *, by: str) -> bool:
+    """Store a cell's contract and soul; return False when they were there already.
+
+    Raises BadContract when the version was published with other content: raise its version.
+    """
+    contract = cell.contract
+    sha256 = bytes.fromhex(contract.sha256)
+    with transaction(conn, None):
+        conn.execute("SELECT pg_advisory_xact_lock(hashtext('shopfloor.contracts'))")
+        row = conn.execute("SELECT id, sha256 FROM contracts WHERE name = %s AND version = %s", [contract.name, str(contract.version)]).fetchone()
+        if row is not None and row[1] != sha256:
+            raise BadContract(
+                f"contract {contract.key} is published with other content: published versions never change",
+                hint=f"raise `version` in {contract.name}/contract.yaml",
+                code="contract.published",
+            )
+        new = row is None
+        if row is None:
+            row = conn.execute(
+                "INSERT INTO contracts (name, version, sha256, body, published_by) VALUES (%s, %s, %s, %s, %s) RETURNING id, sha256",
+                [contract.name, str(contract.version), sha256, contract.body, by],
+            ).fetchone()
+            assert row is not None
+        source = bytes.fromhex(cell.source.sha256)
+        conn.execute(
+            "INSERT INTO cells (contract_id, source_sha256, soul) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [row[0], source, cell.source.soul_text]
+        )
+    return new
+
+
+def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Registry, *, by: str) -> PublishedFloor:
+    """Make a floor the one in force, with its pods; publishing the one in force again changes nothing.
+
+    A pod's autonomy follows the floor. Raises BadFloor when it names a cell or shape that does not exist.
+    """
+    _check(floor, registry)
+    with transaction(conn, workspace):
+        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"floor {workspace}"])
+        current = _current(conn, workspace)
+        if current is not None and current[1] == bytes.fromhex(floor.sha256):
+            return PublishedFloor(current[0], floor)
+        for name, autonomy in floor.pods.items():
+            conn.execute(
+                "INSERT INTO pods (id, workspace_id, name, autonomy) VALUES (%s, %s, %s, %s) ON CONFLICT (workspace_id, name) DO UPDATE SET autonomy = excluded.autonomy",
+                [new_id(), workspace, name, autonomy],
+            )
+        for lane, limits in floor.lanes.items():
+            conn.execute(
+                "INSERT INTO lanes (workspace_id, name, max_active, per_minute, changed_by) VALUES (%s, %s, %s, %s, %s) "
+                "ON CONFLICT (workspace_id, name) DO UPDATE SET max_active = excluded.max_active, per_minute = excluded.per_minute, changed_at = clock(), changed_by = excluded.changed_by",
+                [workspace, lane, limits.max_active, limits.per_minute, by],
+            )
+        row = conn.execute("SELECT clock()").fetchone()
+        assert row is not None
+        floor_id = new_id(row[0])
+        conn.execute(
+            "INSERT INTO floors (id, workspace_id, sha256, body, published_by) VALUES (%s, %s, %s, %s, %s)",
+            [floor_id, workspace, bytes.fromhex(floor.sha256), floor.body, by],
+        )
+        conn.execute("SELECT record_audit(%s, %s, 'floor.publish', %s, %s)", [workspace, by, str(floor_id), floor.sha256])
+    return PublishedFloor(floor_id, floor)
+
+
+def _check(floor: Floor, registry: Registry) -> None:
+    for flow in floor.flows.values():
+        if flow.shape not in SHAPES:
+            raise BadFloor(f"flow {flow.name} takes shape {flow.shape!r}: expected one of {', '.join(sorted(SHAPES))}")
+        for cell in flow.cells:
+            if cell not in registry.by_name:
+                raise BadFloor(f"flow {flow.name} routes to cell {cell!r}: expected one of {', '.join(sorted(registry.by_name))}")
+
+
+def _current(conn: Connection, workspace: UUID) -> tuple[UUID, bytes, bytes] | None:
+    return conn.execute(
+        "SELECT id, sha256, body FROM floors WHERE workspace_id = %s ORDER BY published_at DESC, id DESC LIMIT 1", [workspace]
+    ).fetchone()
+
+
+def floor_in_force(conn: Connection, workspace: UUID) -> PublishedFloor:
+    """Return the newest published floor of a workspace. Raises NotFound when there is none."""
+    with transaction(conn, workspace):
+        row = _current(conn, workspace)
+    if row is None:
+        raise NotFound("this workspace has no floor", hint="shopfloor up")
+    return PublishedFloor(row[0], parse_floor(row[2].decode(), f"floor {row[0]}"))
+
+
+def read_floor(path: Path | None) -> Floor:
+    """Return the floor of a file: the given one, else the nearest floor.yaml upward, else the built-in one."""
+    found = path or next((up / "floor.yaml" for up in (Path.cwd(), *Path.cwd().parents) if (up / "floor.yaml").is_file()), BUILT_IN_FLOOR)
+    try:
+        return parse_floor(found.read_text(encoding="utf-8"), str(found))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFloor(f"{found} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}", hint="check SHOPFLOOR_FLOOR") from None

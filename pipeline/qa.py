@@ -1,0 +1,147 @@
+"""QA: the gate. Evidence must resolve, every rule of the contract must hold; what proposes a mutation asks for a clearance."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from artifacts.shelf import Artifact, Body, ProposalRow, Verdict
+from contracts.canonical import canonical
+from contracts.identity import new_id
+from contracts.language import Contract
+from contracts.lifecycle import CLEAR, Cause, Stage, State, Wait, lane_of, move
+from contracts.nouns import Citation, Finding, Proposal, Quote
+from queues.database import transaction
+
+from pipeline.artifact import finding_row, load_products
+from pipeline.envelope import ENVELOPE_KIND, seal
+from pipeline.line import Line
+from pipeline.tools import read_subjects
+from pipeline.work import Step, Work, onward, stay
+
+_DAYS_OPEN = 90
+"""A proposal that nobody answered for this long gets a fresh look instead."""
+
+
+def step(line: Line, works: Sequence[Work]) -> list[Step]:
+    """Return for each item: its verdict, and on to a clearance, the archive, rework, a person or a refusal."""
+    load_products(line, works)
+    subjects = _cited_subjects(line, works)
+    return [_judge(line, work, subjects) for work in works]
+
+
+def _cited_subjects(line: Line, works: Sequence[Work]) -> Mapping[tuple[UUID, str, str], dict[str, Any]]:
+    """Load every other subject that evidence names, a statement for each workspace and flow."""
+    wanted: dict[tuple[UUID, str], set[str]] = {}
+    for work in works:
+        assert work.product is not None
+        for piece in work.product.evidence:
+            if piece.source.subject != work.claimed.subject_key:
+                wanted.setdefault((work.claimed.workspace_id, work.claimed.flow), set()).add(piece.source.subject)
+    found = {}
+    for (workspace, flow), keys in wanted.items():
+        with transaction(line.conn, workspace):
+            for subject in read_subjects(line.conn, workspace, flow, sorted(keys)):
+                found[workspace, flow, subject["key"]] = subject
+    return found
+
+
+def _judge(line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]]) -> Step:
+    contract, product, claimed = line.contract(work), work.product, work.claimed
+    assert product is not None and work.contract_id is not None
+    failed: list[tuple[Finding, str]] = []
+    checks = []
+    for check in contract.qa:
+        if check.kind == "schema":
+            found = [(finding, "rework") for finding in contract.output_findings(product.value)]
+        elif check.kind == "evidence":
+            found = [(finding, "rework") for finding in _unresolved(work, subjects)]
+        else:
+            held = check.holds({"item": work.payload, "output": product.value, "as_of": work.as_of})
+            found = [] if held else [(Finding(code=check.code, message=check.message), check.on_fail)]
+        checks.append({"check": check.name, "passed": not found, "findings": [finding.model_dump() for finding, _ in found]})
+        failed += found
+    body = canonical({"contract": contract.key, "artifact": product.value_sha256.hex(), "as_of": work.as_of, "checks": checks})
+    verdict = Verdict(
+        work.item_id, new_id(claimed.moved_at), claimed.workspace_id, work.fence, work.contract_id, product.value_sha256, not failed, body
+    )
+    if failed:
+        return _failed(work, verdict, failed)
+    if isinstance(product.outcome, Proposal):
+        return _propose(line, work, contract, verdict, product.outcome)
+    return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, finding=_finding_of(product.value), records=[verdict])
+
+
+def _failed(work: Work, verdict: Verdict, failed: Sequence[tuple[Finding, str]]) -> Step:
+    """Return the gentlest way that every failed check allows: refuse before a person, a person before rework."""
+    ways = {on_fail for _, on_fail in failed}
+    first = failed[0][0]
+    records = [verdict, *(finding_row(work, finding) for finding, _ in failed)]
+    if "refuse" in ways:
+        return stay(work, "refuse", note=f"{first.code}: {first.message}"[:300], finding=first.code, records=records)
+    if "person" in ways:
+        return stay(work, "escalate", note=first.code, wait=Wait.HUMAN, waiting_on=f"a person: {first.message}"[:200], records=records)
+    return onward(work, Stage.REWORK, Stage.REWORK.value, cause=Cause.QA, note=first.code, records=records)
+
+
+def _unresolved(work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]]) -> list[Finding]:
+    """Return a finding for each piece of evidence that does not say what its source says."""
+    findings = []
+    assert work.product is not None
+    claimed = work.claimed
+    for no, piece in enumerate(work.product.evidence):
+        source, place = piece.source, f"/evidence/{no}"
+        own = source.subject == claimed.subject_key
+        subject = work.payload if own else subjects.get((claimed.workspace_id, claimed.flow, source.subject))
+        if subject is None:
+            findings.append(Finding(code="evidence.unknown_source", message=f"no item {source.subject[:80]!r} is known", place=place))
+        elif isinstance(source, Citation):
+            known = claimed.revision if own else subject["revision"]
+            if known != source.revision:
+                findings.append(Finding(code="evidence.stale", message=f"cites revision {source.revision}, known is {known}", place=place))
+        elif isinstance(source, Quote) and str(subject.get(source.field) or "")[source.start : source.end] != source.text:
+            findings.append(Finding(code="evidence.misquote", message=f"the text is not at {source.field}[{source.start}:{source.end}]", place=place))
+    return findings
+
+
+def _propose(line: Line, work: Work, contract: Contract, verdict: Verdict, proposal: Proposal) -> Step:
+    claimed, product = work.claimed, work.product
+    assert product is not None
+    flow = line.floor(work).flow(claimed.flow)
+    report_only = line.autonomy(work) == "report_only" or not flow.applier
+    envelope = seal(
+        proposal.action,
+        artifact_sha256=product.value_sha256.hex(),
+        contract=contract.key,
+        policy_sha256=contract.policy_sha256(proposal.action.name),
+        adapter=flow.applier or "",
+        expires_at=claimed.moved_at + timedelta(days=_DAYS_OPEN),
+        epoch=claimed.rounds + 1,
+        item=str(work.item_id),
+    )
+    row = ProposalRow(
+        work.item_id, new_id(claimed.moved_at), claimed.workspace_id, claimed.order_id, proposal.action.name, proposal.action.target,
+        flow.applier or "", envelope.sha256, envelope.precondition_sha256, envelope.epoch, _finding_of(product.value), proposal.confidence,
+        f"cell:{contract.name}", claimed.submitter, "report_only" if report_only else "open", envelope.expires_at,
+    )  # fmt: skip
+    sealed = Artifact(
+        work.item_id, new_id(claimed.moved_at), claimed.workspace_id, work.fence, work.contract_id, ENVELOPE_KIND,
+        envelope.sha256, len(envelope.bytes), "row",
+    )  # fmt: skip
+    records = [verdict, Body(work.item_id, envelope.sha256, claimed.workspace_id, envelope.bytes), sealed, row]
+    if report_only:
+        return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="report only", finding=_finding_of(product.value), records=records)
+    tier = contract.tier(proposal.action.name)
+    if tier == "none" and line.autonomy(work) == "full_auto":
+        lane = lane_of(Stage.APPLY, applier=flow.applier)
+        return Step(CLEAR, lane, note="tier none", tier="none", records=records)
+    return Step(
+        move("ask", Stage.QA, State.LEASED), work.lane, wait=Wait.APPROVAL, waiting_on="a reviewer",
+        tier="dual" if tier == "dual" else "single", records=records,
+    )  # fmt: skip
+
+
+def _finding_of(value: Mapping[str, Any]) -> str:
+    """Return the name under which a cell's value files itself; empty when it names none."""
+    name = value.get("finding", "")
+    return name if isinstance(name, str) else ""

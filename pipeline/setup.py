@@ -1,0 +1,84 @@
+"""Setting a factory up: roles, schema, workspace, cells, floor and the two first actors. Every step may be repeated."""
+
+import getpass
+import os
+from pathlib import Path
+from uuid import UUID
+
+from contracts.identity import new_id
+from contracts.lifecycle import Role
+from psycopg import sql
+from queues import schema
+from queues.database import Connection, connect
+from workcells.registry import BUILT_IN, Registry, folders, load_cell
+
+from pipeline.compose import Shop, passwords_of
+from pipeline.people import ensure_actor, issue_token
+from pipeline.publish import PublishedFloor, publish_cell, publish_floor, read_floor
+
+SERVICE = "intake"
+"""The service actor that submits what commands take in, so that one person alone may review it."""
+
+
+def load_registry(*roots: Path) -> Registry:
+    """Return the cells that ship with shopfloor and those of other folders."""
+    return Registry(load_cell(folder) for folder in folders(BUILT_IN, *roots))
+
+
+def prepare_database(shop: Shop) -> tuple[str, str]:
+    """Make the embedded database and its roles if they are not there, and migrate; return (version before, after)."""
+    if shop.services is not None and shop.settings.is_embedded:
+        with connect(shop.services.superuser_url("postgres"), name="setup") as conn:
+            schema.ensure_roles(conn, passwords_of(shop.services))
+            _ensure_database(conn, shop.database)
+    return schema.migrate(shop.migration_url())
+
+
+def _ensure_database(conn: Connection, name: str) -> None:
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(hashtext('shopfloor.database'))")
+        found = conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+    if not found:
+        conn.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(schema.OWNER)))
+
+
+def set_up(shop: Shop) -> PublishedFloor:
+    """Bring a factory to where work can come in: schema, workspace, cells, floor, actors."""
+    prepare_database(shop)
+    registry = load_registry()
+    with shop.connect(Role.OPERATE, name="setup") as conn:
+        workspace = ensure_workspace(conn, shop.settings.workspace)
+        for cell in registry.by_name.values():
+            publish_cell(conn, cell, by="setup")
+        published = publish_floor(conn, workspace, read_floor(shop.settings.floor), registry, by="setup")
+        ensure_actor(conn, workspace, SERVICE, kind="service", roles=("submitter",))
+        if shop.settings.is_embedded:
+            own_token(shop, conn, workspace)
+    return published
+
+
+def ensure_workspace(conn: Connection, name: str) -> UUID:
+    """Return the id of a workspace, made if it was not there."""
+    row = conn.execute("SELECT workspace_named(%s)", [name]).fetchone()
+    if row is None or row[0] is None:
+        conn.execute("INSERT INTO workspaces (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", [new_id(), name])
+        row = conn.execute("SELECT workspace_named(%s)", [name]).fetchone()
+    assert row is not None
+    found: UUID = row[0]
+    return found
+
+
+def own_token(shop: Shop, conn: Connection, workspace: UUID) -> str:
+    """Return the token of the OS user on the embedded default, made once and kept in the data folder for this user alone."""
+    name = getpass.getuser()
+    path = shop.data_dir / "secrets" / f"token.{shop.settings.workspace}.{name}"
+    if path.exists():
+        return path.read_text(encoding="ascii").strip()
+    actor = ensure_actor(conn, workspace, name, kind="person", roles=("reviewer", "operator", "author", "admin"))
+    token = issue_token(conn, workspace, actor, label="embedded default", by=name)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(token + "\n")
+    aside.replace(path)
+    return token

@@ -1,0 +1,172 @@
+"""The sweeper: brings back what died, rings what is due, ends what expired. Any number may run, and twice is once."""
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import psycopg
+import structlog
+from contracts.errors import ShopfloorError
+from contracts.lifecycle import APPROVE, CEILINGS, LAPSE, REJECT, RELEASE, RETURN, Cause, Role, Stage, State, lane_of, move
+from queues.claims import close_claim
+from queues.database import Connection, transaction
+from queues.doorbell import Doorbell
+from queues.mover import Planned, Route, perform
+
+from pipeline.compose import Shop
+from pipeline.failpoints import failpoint
+from pipeline.retries import backoff_seconds
+
+log = structlog.get_logger()
+
+NAME = "sweeper"
+_MOST = 1000
+_UPKEEP_SECONDS = 600.0
+
+_DEAD_CLAIMS = "SELECT id FROM claims WHERE closed_at IS NULL AND until < clock() ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED"
+_THEIRS = """
+SELECT item_id, fence, stage, lane, crashes FROM queue WHERE claim_id = ANY(%s) ORDER BY item_id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+
+def expire_leases(conn: Connection) -> int:
+    """Bring back the items of claims that ran out: ready again after a backoff, or dead at the ceiling of crashes."""
+    with transaction(conn, None):
+        dead = [claim for (claim,) in conn.execute(_DEAD_CLAIMS)]
+        if not dead:
+            return 0
+        planned = []
+        for item, fence, stage, lane, crashes in conn.execute(_THEIRS, [dead, _MOST]).fetchall():
+            last = crashes + 1 >= CEILINGS[Cause.CRASH]
+            route = Route(
+                (move("bury" if last else "expire", Stage(stage), State.LEASED),), lane, ("the lease ran out: its worker died or hung",), cause=Cause.CRASH
+            )
+            planned.append(Planned(item, fence, route, delay_seconds=0.0 if last else backoff_seconds(Cause.CRASH, crashes + 1)))
+        perform(conn, planned, by=NAME)
+        for claim in dead:
+            left = conn.execute("SELECT count(*) FROM queue WHERE claim_id = %s", [claim]).fetchone()
+            if left and left[0] == 0:
+                close_claim(conn, claim)
+    failpoint("sweep.expired")
+    return len(planned)
+
+
+_COMPLETE = """
+SELECT q.item_id, q.fence FROM queue q JOIN batches b ON q.waiting_on = 'batch ' || b.id
+ WHERE q.wait = 'dependency' AND b.state <> 'reading' ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
+"""
+_WAITING_BATCHES = "SELECT EXISTS (SELECT FROM queue WHERE wait = 'dependency')"
+
+
+def release_dependants(conn: Connection) -> int:
+    """Start what waited for a batch that is complete: an intake that died after its last row releases nothing itself."""
+    row = conn.execute(_WAITING_BATCHES).fetchone()
+    if not (row and row[0]):
+        return 0
+    with transaction(conn, None):
+        route = Route((RELEASE,), lane_of(Stage.ROUTE), ("its batch is complete",))
+        planned = [Planned(item, fence, route) for item, fence in conn.execute(_COMPLETE, [_MOST]).fetchall()]
+        return len(perform(conn, planned, by=NAME).done)
+
+
+_DECIDED = """
+SELECT q.item_id, q.fence, c.state, p.adapter FROM clearances c
+  JOIN proposals p ON p.id = c.proposal_id AND p.state IN ('approved', 'rejected', 'returned')
+  JOIN queue q ON q.item_id = p.item_id AND q.stage = 'qa' AND q.state = 'waiting'
+ WHERE c.state IN ('cleared', 'refused', 'returned') AND c.closed_at > clock() - interval '1 day'
+   AND NOT EXISTS (SELECT FROM proposals later WHERE later.item_id = p.item_id AND later.epoch > p.epoch)
+ ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
+"""
+
+
+def follow_decisions(conn: Connection) -> int:
+    """Move the items whose clearance was decided by a call that did not move them: psql, or a console that died."""
+    with transaction(conn, None):
+        planned = [_after_decision(*row) for row in conn.execute(_DECIDED, [_MOST]).fetchall()]
+        return len(perform(conn, planned, by=NAME).done)
+
+
+def _after_decision(item: UUID, fence: int, state: str, adapter: str) -> Planned:
+    route = {
+        "cleared": Route((APPROVE,), lane_of(Stage.APPLY, applier=adapter), ("decided",)),
+        "refused": Route((REJECT,), lane_of(Stage.QA), ("decided",), finding="rejected"),
+        "returned": Route((RETURN,), lane_of(Stage.REWORK), ("decided",), round=True),
+    }[state]
+    return Planned(item, fence, route)
+
+
+_EXPIRED = """
+SELECT q.item_id, q.fence FROM proposals p JOIN queue q ON q.item_id = p.item_id AND q.stage = 'qa' AND q.state = 'waiting'
+ WHERE p.state = 'open' AND p.expires_at <= clock() ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
+"""
+
+
+def lapse_proposals(conn: Connection) -> int:
+    """Give proposals that expired unanswered a fresh look: never dropped, never executed."""
+    with transaction(conn, None):
+        rows = conn.execute(_EXPIRED, [_MOST]).fetchall()
+        if not rows:
+            return 0
+        conn.execute("SELECT void_proposals(%s, 'expired')", [[item for item, _ in rows]])
+        route = Route((LAPSE,), lane_of(Stage.REWORK), ("the proposal expired unanswered",), round=True)
+        return len(perform(conn, [Planned(item, fence, route) for item, fence in rows], by=NAME).done)
+
+
+def upkeep(conn: Connection) -> None:
+    """Make partitions ahead, and mark workers that have been silent for long as stopped."""
+    with transaction(conn, None):
+        conn.execute("SELECT extend_partitions()")
+        conn.execute("UPDATE workers SET stopped_at = clock() WHERE stopped_at IS NULL AND beat_at < clock() - interval '10 minutes'")
+
+
+def sweep(conn: Connection, doorbell: Doorbell | None) -> dict[str, int]:
+    """Do one round and return what it did; on a healthy line all counts are zero but `rung`."""
+    done = {
+        "expired": expire_leases(conn),
+        "released": release_dependants(conn),
+        "followed": follow_decisions(conn),
+        "lapsed": lapse_proposals(conn),
+    }
+    due = [lane for (lane,) in conn.execute("SELECT lane FROM lanes_due()")]
+    done["rung"] = doorbell.ring(due) if doorbell else 0
+    return done
+
+
+class Sweeper:
+    """The process around `sweep`."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    def run(self, stop: threading.Event) -> int:
+        """Sweep every `sweep_seconds` until told to stop; a database that is away is waited for, aloud."""
+        doorbell = self._shop.doorbell()
+        conn: Connection | None = None
+        upkept = 0.0
+        while not stop.is_set():
+            try:
+                conn = conn or self._shop.connect(Role.SWEEP, name=NAME)
+                if time.monotonic() - upkept > _UPKEEP_SECONDS or not upkept:
+                    upkeep(conn)
+                    upkept = time.monotonic()
+                did = {what: count for what, count in sweep(conn, doorbell).items() if count and what != "rung"}
+                if did:
+                    log.info("sweep.did", **did)
+            except (psycopg.Error, ShopfloorError) as error:
+                log.warning("sweep.failed", error=_first_line(error))
+                if conn is not None:
+                    conn.close()
+                conn = None
+            stop.wait(self._shop.settings.sweep_seconds)
+        return 0
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+def as_json(did: Sequence[tuple[str, int]] | dict[str, int]) -> str:
+    """Return a round's counts as one JSON line."""
+    return json.dumps(dict(did), sort_keys=True)

@@ -1,0 +1,96 @@
+"""An item in a worker's hands, and what a stage says of it. Steps build these; the commit alone writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from artifacts.shelf import Record
+from contracts.lifecycle import Cause, Move, Stage, State, Wait, move
+from contracts.nouns import Evidence, Finding, Outcome
+from queues.claims import Claimed
+
+
+@dataclass(slots=True)
+class Product:
+    """What a cell gave, as it travels from the workcell to the gate."""
+
+    outcome: Outcome
+    value: dict[str, Any]
+    value_bytes: bytes
+    value_sha256: bytes
+    evidence: Sequence[Evidence] = ()
+    artifact_id: UUID | None = None
+
+
+class ApplyEnd(NamedTuple):
+    """The end of one apply and of its proposal."""
+
+    proposal_id: UUID
+    proposal_state: str
+    apply_id: UUID | None = None
+    """None when nothing was sent: the target had drifted, or the approval no longer held."""
+    apply_state: str = ""
+    receipt: bytes = b""
+
+
+@dataclass(slots=True)
+class Step:
+    """Where an item goes from a stage, and what is written when it gets there."""
+
+    move: Move
+    lane: str
+    note: str = ""
+    left: str = ""
+    """Lane that the item leaves by this step; set by the advance loop."""
+    wait: Wait | None = None
+    waiting_on: str = ""
+    cause: Cause | None = None
+    delay_seconds: float = 0.0
+    contract_id: int | None = None
+    priority: int | None = None
+    round: bool = False
+    finding: str = ""
+    records: list[Record] = field(default_factory=list)
+    tier: str = ""
+    """Tier of the clearance to open; empty when nothing is proposed."""
+    applied: ApplyEnd | None = None
+    """How an apply ended; written with the move."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One leased item with what has been loaded or made for it so far."""
+
+    claimed: Claimed
+    stage: Stage
+    lane: str
+    fence: int
+    """The fence that the next commit must find; for fused stages, that of the lease in memory."""
+    payload: dict[str, Any] = field(default_factory=dict)
+    as_of: str = ""
+    floor_id: UUID | None = None
+    contract_id: int | None = None
+    product: Product | None = None
+    finding: str | None = None
+    """What the item is filed under, once a stage knows it."""
+    findings: Sequence[Finding] = ()
+    started_at: datetime | None = None
+    chain: list[Step] = field(default_factory=list)
+    """Steps taken in memory since the last commit, oldest first."""
+
+    @property
+    def item_id(self) -> UUID:
+        """The item's id."""
+        return self.claimed.item_id
+
+
+def onward(work: Work, to: Stage, lane: str, **more: Any) -> Step:
+    """Return the step to the next stage; the commit turns it into a carry where this worker may go on."""
+    return Step(move("hand_on", work.stage, State.LEASED, to), lane, **more)
+
+
+def stay(work: Work, name: str, **more: Any) -> Step:
+    """Return a step that leaves the lease within the same stage: retry, give_back, escalate, refuse, bury."""
+    return Step(move(name, work.stage, State.LEASED), work.lane, **more)

@@ -1,0 +1,163 @@
+"""The worker process: hears rings, claims, advances. Drains on the first signal, stops at once on the second."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+import structlog
+from contracts.errors import ShopfloorError
+from contracts.identity import new_id
+from contracts.lifecycle import Role, Stage
+from queues import workers
+from queues.claims import Claim, give_back
+from queues.database import Connection, transaction
+from queues.doorbell import Listener
+from queues.leases import Heartbeat
+from workcells.appliers import Applier
+from workcells.registry import Registry
+
+from pipeline.advance import Mode, Turns, advance, take
+from pipeline.commit import Hand
+from pipeline.compose import Shop
+from pipeline.failpoints import failpoint
+from pipeline.line import Line
+
+log = structlog.get_logger()
+
+DRAIN_SECONDS = 30.0
+_EXIT_HUNG = 70
+
+
+@dataclass
+class Worker:
+    """One process that serves lanes. `role` decides its login: apply, or propose for everything else."""
+
+    shop: Shop
+    role: Role
+    lanes: Sequence[str]
+    registry: Registry
+    appliers: dict[str, Applier] = field(default_factory=dict)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        settings = self.shop.settings
+        self.id = new_id()
+        self.name = self.name or f"{self.role}-{socket.gethostname()}-{os.getpid()}"
+        self._mode = Mode(settings.mode)
+        self._batch, self._lease = settings.batch, settings.lease_seconds
+        self._doorbell = self.shop.doorbell()
+        self._heart = Heartbeat(
+            self._connect, self.id, lease_seconds=self._lease, limit_seconds=settings.step_seconds, on_hang=self._hung
+        )
+        self._local = threading.local()
+        self._draining = threading.Event()
+        self._served = frozenset(self.lanes)
+        # The apply process closes what it applied: into archive it carries, but it does not listen there.
+        self._carries = self._served | ({Stage.ARCHIVE.value} if self.role is Role.APPLY else set())
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        self._doorbell.check()
+        with self._connect() as conn:
+            workers.register(conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=sorted(self._served))
+        self._heart.start()
+        ears = Listener(self._doorbell, sorted(self._served), self._on_ring, threads=self.shop.settings.threads)
+        stop = threading.Event()
+        _on_signals(stop.set)
+        ears.start()
+        self._doorbell.ring(self._served)  # reconcile at start: what became due while nobody listened
+        log.info("worker.ready", worker=self.name, lanes=sorted(self._served))
+        stop.wait()
+        self._draining.set()
+        log.info("worker.draining", worker=self.name)
+        ears.stop(seconds=DRAIN_SECONDS)
+        self._heart.stop()
+        with self._connect() as conn:
+            workers.retire(conn, self.id)
+        log.info("worker.stopped", worker=self.name)
+        return 0
+
+    def _connect(self) -> Connection:
+        return self.shop.connect(self.role, name=self.name, worker=True)
+
+    def _line(self) -> tuple[Line, Turns]:
+        """Return this thread's line; connections are never shared."""
+        if getattr(self._local, "line", None) is None:
+            self._local.line = Line(self._connect(), self.shop.store, self.registry, self.appliers)
+            self._local.turns = Turns()
+        return self._local.line, self._local.turns
+
+    def _on_ring(self, lane: str) -> None:
+        """Answer one ring: one batch, as far as this worker may take it. Never raises: the ring is only a hint."""
+        if self._draining.is_set():
+            return
+        failpoint("worker.rung")
+        self._doorbell.heard(lane)
+        try:
+            self._one_batch(lane)
+        except (psycopg.OperationalError, psycopg.InterfaceError, ShopfloorError) as error:
+            # The database went away, or a lease was lost: the leases run out and the sweeper brings the items back.
+            log.warning("batch.dropped", worker=self.name, lane=lane, error=str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
+            self._forget_line()
+
+    def _one_batch(self, lane: str) -> None:
+        line, turns = self._line()
+        asked = time.monotonic()
+        claim, more = take(line, turns, self.id, self.name, lane, batch=self._batch, seconds=self._lease)
+        if more:
+            self._doorbell.ring([lane])
+        if not claim.items:
+            return
+        self._heart.hold(claim.id, asked)
+        line.lease_holds = lambda: self._heart.holds(claim.id)
+        try:
+            rings = advance(line, self._hand(claim), claim, self._mode)
+        except BaseException:
+            self._return_rest(claim)
+            raise
+        finally:
+            self._heart.drop(claim.id)
+        self._doorbell.ring(rings)
+
+    def _hand(self, claim: Claim) -> Hand:
+        return Hand(self.name, self.id, claim.id, lambda lane: lane in self._carries and not self._draining.is_set())
+
+    def _return_rest(self, claim: Claim) -> None:
+        """Give back what an accident of ours left leased, so that it need not wait for the lease to run out."""
+        try:
+            with self._connect() as conn, transaction(conn, {item.workspace_id for item in claim.items}):
+                lanes = give_back(conn, claim.id, by=self.name, note="the worker had an accident")
+            self._doorbell.ring(lanes)
+        except (psycopg.Error, ShopfloorError) as error:
+            log.warning("claim.left", claim=str(claim.id), error=type(error).__name__)
+
+    def _forget_line(self) -> None:
+        line: Line | None = getattr(self._local, "line", None)
+        if line is not None:
+            line.conn.close()
+        self._local.line = None
+
+    def _hung(self, claim_id: UUID) -> None:
+        """End the process: a step has hung for longer than it may, and a thread cannot be interrupted from outside."""
+        log.error("worker.hung", worker=self.name, claim=str(claim_id), seconds=self.shop.settings.step_seconds)
+        os._exit(_EXIT_HUNG)
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` on the first SIGTERM or SIGINT; exit at once on the second."""
+    seen = []
+
+    def handle(number: int, _frame: object) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+        stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)

@@ -1,0 +1,145 @@
+"""Claims: who works on what, for how long, and in whose turn.
+
+A claim is one batch of items under one lease row. Workspaces and pods take turns (fair share); within a
+pod, priority, then due time, then age decide.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from contracts.lifecycle import Stage, State, move
+from queues.database import Connection
+from queues.mover import Planned, Route, perform
+from queues.predicates import AT_LIMIT, DUE, OVER_RATE, PAUSED
+
+Pair = tuple[UUID, UUID]
+"""A workspace and one of its pods."""
+
+
+class Claimed(NamedTuple):
+    """One leased item, with what a stage needs of its order."""
+
+    item_id: UUID
+    workspace_id: UUID
+    order_id: UUID
+    pod_id: UUID
+    batch_id: UUID
+    fence: int
+    rounds: int
+    contract_id: int | None
+    priority: int
+    crashes: int
+    transients: int
+    throttles: int
+    contract_breaks: int
+    qa_rejects: int
+    drifts: int
+    flow: str
+    payload_sha256: bytes
+    subject_key: str
+    revision: str
+    submitter: str
+    moved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease over a batch; `id` is what the heartbeat renews and the sweeper expires."""
+
+    id: UUID
+    lane: str
+    stage: Stage
+    items: tuple[Claimed, ...]
+
+
+# A group that is paused, at its limit or over its rate has no room; the per-item pauses are tested item by item.
+# Items that were in a crash are claimed alone, so that a poison item takes no neighbours with it.
+_CLAIM = f"""
+WITH shares AS (
+  SELECT q.workspace_id, q.pod_id, %(lane)s::text AS lane, q.share
+    FROM unnest(%(workspaces)s::uuid[], %(pods)s::uuid[], %(shares)s::int[]) AS q (workspace_id, pod_id, share)),
+groups AS (
+  SELECT q.workspace_id, q.pod_id,
+         least(q.share, coalesce((SELECT l.max_active - (SELECT count(*) FROM queue b WHERE b.claim_id IS NOT NULL AND b.lane = l.name AND b.workspace_id = l.workspace_id)
+                                    FROM lanes l WHERE l.workspace_id = q.workspace_id AND l.name = q.lane), q.share)) AS share
+    FROM shares q
+   WHERE NOT ({AT_LIMIT}) AND NOT ({OVER_RATE})),
+picked AS MATERIALIZED (
+  SELECT p.item_id FROM groups g CROSS JOIN LATERAL (
+    SELECT q.item_id FROM queue q
+     WHERE q.ready_lane = %(lane)s AND q.workspace_id = g.workspace_id AND q.pod_id = g.pod_id
+       AND {DUE} AND (q.crashes > 0) = %(suspects)s AND NOT {PAUSED}
+     ORDER BY q.priority, q.due_at, q.item_id
+     LIMIT g.share FOR NO KEY UPDATE SKIP LOCKED) p),
+claimed AS (
+  UPDATE queue q SET state = 'leased', ready_lane = NULL, claim_id = %(claim)s, fence = q.fence + 1, move_no = q.move_no + 1, moved_at = clock()
+    FROM picked p WHERE q.item_id = p.item_id
+  RETURNING q.*),
+history AS (
+  INSERT INTO moves (item_id, workspace_id, claim_id, at, no, fence, legal, actor, reason)
+  SELECT item_id, workspace_id, claim_id, moved_at, move_no, fence, %(legal)s, %(actor)s, '' FROM claimed),
+opened AS (
+  INSERT INTO claims (id, worker_id, lane, opened_at, beat_at, until)
+  SELECT %(claim)s, %(worker)s, %(lane)s, clock(), clock(), clock() + make_interval(secs => %(seconds)s)
+   WHERE EXISTS (SELECT FROM claimed))
+SELECT c.item_id, c.workspace_id, c.order_id, c.pod_id, i.batch_id, c.fence, c.rounds, c.contract_id, c.priority, c.crashes, c.transients,
+       c.throttles, c.contract_breaks, c.qa_rejects, c.drifts, c.flow, i.payload_sha256, o.subject_key, o.revision, o.submitter, c.moved_at
+  FROM claimed c JOIN items i ON i.id = c.item_id JOIN orders o ON o.id = c.order_id
+ ORDER BY c.item_id
+"""
+
+
+def backlog(conn: Connection, lane: str, *, most: int = 10_000) -> list[Pair]:
+    """Return the workspaces and pods that have unpaused ready work in a lane: ids and nothing else."""
+    return [(w, p) for w, p in conn.execute("SELECT * FROM lane_backlog(%s, %s)", [lane, most], prepare=True)]
+
+
+def claim_batch(
+    conn: Connection, claim_id: UUID, worker_id: UUID, worker: str, lane: str, stage: Stage, shares: dict[Pair, int],
+    *, seconds: float, suspects: bool = False,
+) -> Claim:  # fmt: skip
+    """Lease up to `shares[pair]` due items of each pair for `seconds`, in one statement; the claim may be empty.
+
+    Every leased item has a new fence and its move `claim`. Call inside a transaction over the pairs' workspaces.
+    """
+    rows = conn.execute(
+        _CLAIM,
+        {
+            "lane": lane,
+            "workspaces": [workspace for workspace, _ in shares],
+            "pods": [pod for _, pod in shares],
+            "shares": list(shares.values()),
+            "suspects": suspects,
+            "claim": claim_id,
+            "legal": move("claim", stage, State.READY).number,
+            "actor": worker,
+            "worker": worker_id,
+            "seconds": seconds,
+        },
+        prepare=True,
+    ).fetchall()
+    return Claim(claim_id, lane, stage, tuple(Claimed(*row) for row in rows))
+
+
+def close_claim(conn: Connection, claim_id: UUID) -> None:
+    """Mark a claim whose items have all moved on; nothing is left to renew or expire."""
+    conn.execute("UPDATE claims SET closed_at = clock() WHERE id = %s AND closed_at IS NULL", [claim_id], prepare=True)
+
+
+_LEFT = "SELECT item_id, fence, stage, workspace_id, lane FROM queue WHERE claim_id = %s ORDER BY item_id FOR NO KEY UPDATE SKIP LOCKED"
+
+
+def give_back(conn: Connection, claim_id: UUID, *, by: str, note: str) -> list[str]:
+    """Return to their lanes the items that a claim still holds, and close it; return the lanes to ring.
+
+    Counts nothing against the items. Call inside a transaction over their workspaces.
+    """
+    left = conn.execute(_LEFT, [claim_id]).fetchall()
+    planned = [
+        Planned(item, fence, Route((move("give_back", Stage(stage), State.LEASED),), lane, (note,))) for item, fence, stage, _, lane in left
+    ]
+    perform(conn, planned, by=by)
+    close_claim(conn, claim_id)
+    return sorted({row[4] for row in left})

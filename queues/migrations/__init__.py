@@ -1,0 +1,1 @@
+"""Alembic migrations; see queues/schema.py for how they are run."""

@@ -1,0 +1,142 @@
+-- Acts that need more than the caller's own privileges. Each is SECURITY DEFINER with a fixed search_path and
+-- decides from rows, never from what the caller says of itself.
+
+CREATE FUNCTION record_audit(p_workspace uuid, p_actor text, p_action text, p_object text, p_payload text)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+  INSERT INTO audit (workspace_id, actor, action, object, payload, payload_sha256)
+  VALUES (p_workspace, p_actor, p_action, p_object, p_payload, sha256(convert_to(p_payload, 'UTF8')))
+$$$$;
+
+CREATE FUNCTION workspace_named(p_name text) RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
+  AS 'SELECT id FROM workspaces WHERE name = p_name';
+
+-- Ids alone: workers serve the lanes of every workspace.
+CREATE FUNCTION all_workspaces() RETURNS TABLE (id uuid) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
+  AS 'SELECT id FROM workspaces';
+
+-- Whose token is this? Nothing for an unknown, expired or revoked token or a disabled actor.
+CREATE FUNCTION actor_of(p_token_sha256 bytea)
+RETURNS TABLE (workspace_id uuid, workspace text, actor_id uuid, actor text, kind text, roles text[])
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+  SELECT a.workspace_id, w.name, a.id, a.name, a.kind, coalesce((SELECT array_agg(r.role ORDER BY r.role) FROM roles r WHERE r.actor_id = a.id), '{}')
+    FROM tokens t JOIN actors a ON a.id = t.actor_id JOIN workspaces w ON w.id = a.workspace_id
+   WHERE t.sha256 = p_token_sha256 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > clock()) AND a.disabled_at IS NULL
+$$$$;
+
+-- Which workspaces and pods have ready work in a lane: ids alone. A loose index scan: one probe a pair.
+CREATE FUNCTION lane_backlog(p_lane text, p_limit int)
+RETURNS TABLE (workspace_id uuid, pod_id uuid) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
+  WITH RECURSIVE pairs AS (
+    (SELECT q.workspace_id, q.pod_id, 1 AS n FROM queue q WHERE q.ready_lane = p_lane ORDER BY q.workspace_id, q.pod_id LIMIT 1)
+    UNION ALL
+    SELECT next.workspace_id, next.pod_id, pairs.n + 1 FROM pairs, LATERAL (
+      SELECT q.workspace_id, q.pod_id FROM queue q
+       WHERE q.ready_lane = p_lane AND (q.workspace_id, q.pod_id) > (pairs.workspace_id, pairs.pod_id)
+       ORDER BY q.workspace_id, q.pod_id LIMIT 1) next
+     WHERE pairs.n < p_limit)
+  SELECT pairs.workspace_id, pairs.pod_id FROM pairs
+   WHERE NOT EXISTS (SELECT FROM pauses p WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > clock())
+     AND (p.kind = 'all' OR p.workspace_id = pairs.workspace_id AND (p.kind = 'workspace' OR p.kind = 'pod' AND p.scope = pairs.pod_id::text
+          OR p.kind IN ('lane', 'cell') AND p.scope = p_lane)))
+$$$$;
+
+-- Lanes in which something is due, so that the sweeper can ring them.
+CREATE FUNCTION lanes_due() RETURNS TABLE (lane text) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
+  WITH RECURSIVE names AS (
+    (SELECT q.ready_lane FROM queue q WHERE q.ready_lane IS NOT NULL ORDER BY q.ready_lane LIMIT 1)
+    UNION ALL
+    SELECT next.ready_lane FROM names, LATERAL (
+      SELECT q.ready_lane FROM queue q WHERE q.ready_lane > names.ready_lane ORDER BY q.ready_lane LIMIT 1) next)
+  SELECT ready_lane FROM names
+$$$$;
+
+-- Opens the clearance of each new proposal. A tier of `none` is honoured only where the pod's own row says
+-- full_auto: then the clearance is born cleared and the proposal approved, with nobody's decision.
+CREATE FUNCTION open_clearances(p_ids uuid[], p_proposals uuid[], p_tiers text[], p_due_seconds int)
+RETURNS TABLE (proposal_id uuid, state text) LANGUAGE sql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+  WITH wanted AS (
+    SELECT t.id, p.id AS proposal_id, p.workspace_id, p.item_id,
+           CASE WHEN t.tier = 'none' AND pods.autonomy = 'full_auto' THEN 'none' WHEN t.tier = 'dual' THEN 'dual' ELSE 'single' END AS tier
+      FROM unnest(p_ids, p_proposals, p_tiers) AS t (id, proposal_id, tier)
+      JOIN proposals p ON p.id = t.proposal_id AND p.state = 'open'
+      JOIN orders o ON o.id = p.order_id JOIN pods ON pods.id = o.pod_id
+     WHERE p.workspace_id = ANY (workspaces_in_use())),
+  opened AS (
+    INSERT INTO clearances (id, workspace_id, proposal_id, tier, needed, state, due_at, closed_at)
+    SELECT id, workspace_id, wanted.proposal_id, tier, CASE tier WHEN 'none' THEN 0 WHEN 'single' THEN 1 ELSE 2 END,
+           CASE tier WHEN 'none' THEN 'cleared' ELSE 'open' END, clock() + make_interval(secs => p_due_seconds),
+           CASE tier WHEN 'none' THEN clock() END
+      FROM wanted RETURNING clearances.proposal_id, clearances.state),
+  approved AS (
+    UPDATE proposals p SET state = 'approved' FROM opened WHERE p.id = opened.proposal_id AND opened.state = 'cleared')
+  SELECT opened.proposal_id, opened.state FROM opened
+$$$$;
+
+-- One person's answer. The actor comes from the token alone. Returns the clearance's state after it.
+-- SQLSTATEs: SF401 unknown token, SF403 may not decide, SF404 no such clearance, SF409 stale or closed.
+CREATE FUNCTION decide(p_id uuid, p_token_sha256 bytea, p_clearance uuid, p_proposal_sha256 bytea, p_decision text, p_reason text)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+DECLARE who record; c clearances; p proposals; approvals int; result text;
+BEGIN
+  SELECT * INTO who FROM actor_of(p_token_sha256);
+  IF NOT FOUND THEN RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401'; END IF;
+  SELECT * INTO c FROM clearances WHERE id = p_clearance AND workspace_id = who.workspace_id FOR UPDATE;
+  IF NOT FOUND THEN RAISE EXCEPTION 'no such clearance in workspace %', who.workspace USING ERRCODE = 'SF404'; END IF;
+  SELECT * INTO p FROM proposals WHERE id = c.proposal_id FOR UPDATE;
+  IF c.state <> 'open' OR p.state <> 'open' THEN
+    RAISE EXCEPTION 'the clearance is % and its proposal %', c.state, p.state USING ERRCODE = 'SF409';
+  END IF;
+  IF p.sha256 <> p_proposal_sha256 THEN
+    RAISE EXCEPTION 'the proposal is not the one that was shown: its hash is now %', encode(p.sha256, 'hex') USING ERRCODE = 'SF409';
+  END IF;
+  IF p.expires_at <= clock() THEN RAISE EXCEPTION 'the proposal expired at %', p.expires_at USING ERRCODE = 'SF409'; END IF;
+  IF who.kind <> 'person' THEN
+    RAISE EXCEPTION '% is a service: a person has to decide', who.actor USING ERRCODE = 'SF403';
+  END IF;
+  IF NOT who.roles && ARRAY['reviewer'] THEN
+    RAISE EXCEPTION '% does not hold the role reviewer', who.actor USING ERRCODE = 'SF403';
+  END IF;
+  IF who.actor IN (p.author, p.submitter) OR who.actor = ANY (p.editors) THEN
+    RAISE EXCEPTION '% wrote, edited or submitted this work: another person has to decide', who.actor USING ERRCODE = 'SF403';
+  END IF;
+  IF EXISTS (SELECT FROM decisions WHERE clearance_id = c.id AND actor_id = who.actor_id) THEN
+    RAISE EXCEPTION '% has decided already: another person has to', who.actor USING ERRCODE = 'SF409';
+  END IF;
+  INSERT INTO decisions (id, workspace_id, clearance_id, proposal_id, proposal_sha256, actor_id, decision, reason, expires_at)
+  VALUES (p_id, who.workspace_id, c.id, p.id, p.sha256, who.actor_id, p_decision, p_reason, p.expires_at);
+  SELECT count(*) INTO approvals FROM decisions WHERE clearance_id = c.id AND decision = 'approve';
+  result := CASE WHEN p_decision = 'reject' THEN 'refused' WHEN p_decision = 'return' THEN 'returned'
+                 WHEN approvals >= c.needed THEN 'cleared' ELSE 'open' END;
+  UPDATE clearances SET state = result, closed_at = CASE WHEN result <> 'open' THEN clock() END WHERE id = c.id;
+  UPDATE proposals SET state = CASE result WHEN 'cleared' THEN 'approved' WHEN 'refused' THEN 'rejected' WHEN 'returned' THEN 'returned' ELSE state END
+   WHERE id = p.id;
+  PERFORM record_audit(who.workspace_id, who.actor, 'review.' || p_decision, p.id::text,
+    json_build_object('clearance', c.id, 'proposal_sha256', encode(p.sha256, 'hex'), 'reason', p_reason, 'result', result)::text);
+  RETURN result;
+END $$$$;
+
+-- Ends the open clearance of proposals that are no longer wanted (superseded, cancelled, expired).
+CREATE FUNCTION void_proposals(p_items uuid[], p_state text) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+DECLARE n int;
+BEGIN
+  IF p_state NOT IN ('superseded', 'cancelled', 'expired') THEN RAISE EXCEPTION 'not an end: %', p_state; END IF;
+  WITH ended AS (
+    UPDATE proposals SET state = p_state
+     WHERE item_id = ANY (p_items) AND state IN ('open', 'approved')
+       AND (workspace_id = ANY (workspaces_in_use()) OR session_user = '${prefix}sweep')
+       AND NOT EXISTS (SELECT FROM applies a WHERE a.proposal_id = proposals.id AND a.state IN ('intent', 'unknown'))
+    RETURNING id)
+  UPDATE clearances SET state = 'void', closed_at = clock() FROM ended WHERE clearances.proposal_id = ended.id;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  RETURN n;
+END $$$$;
+
+-- The indexed subjects of a flow by key: the gate checks quotes against them. Of one workspace, like every read of text.
+CREATE FUNCTION subjects_by_key(p_workspace uuid, p_flow text, p_keys text[])
+RETURNS TABLE (key text, revision text, kind text, state text, title text, body text, facts text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+  SELECT s.key, s.revision, s.kind, s.state, s.title, s.body, s.facts FROM subjects s
+   WHERE p_workspace = ANY (workspaces_in_use()) AND s.workspace_id = p_workspace AND s.flow = p_flow AND s.key = ANY (p_keys)
+$$$$;

@@ -1,0 +1,132 @@
+-- The inspect views: a stable contract for auditors. Columns may be added, never renamed or removed.
+-- Ids are text, hashes lower-case hex, money integer micro-units. Parts that are not built yet have their
+-- view, with no rows.
+
+CREATE SCHEMA inspect AUTHORIZATION $owner;
+GRANT USAGE ON SCHEMA inspect TO $everyone;
+SET LOCAL search_path = inspect, $schema;
+
+CREATE VIEW batches WITH (security_invoker = true) AS
+SELECT b.id::text AS id, w.name AS workspace, b.flow, encode(b.source_sha256, 'hex') AS source_sha256, b.rows_read AS rows_total, b.state
+  FROM $schema.batches b JOIN $schema.workspaces w ON w.id = b.workspace_id;
+
+CREATE VIEW batch_rows WITH (security_invoker = true) AS
+SELECT r.batch_id::text AS batch_id, w.name AS workspace, r.row_no, r.outcome, r.order_id::text AS order_id, r.code, r.line, r.byte_offset, r.field
+  FROM $schema.batch_rows r JOIN $schema.workspaces w ON w.id = r.workspace_id;
+
+-- Why each queued item is not moving: the first that holds, in the precedence of contracts/lifecycle.py, by the
+-- predicates that claiming uses. `since` is when it last moved; `next_at` when something is due, if known.
+CREATE VIEW $schema.standing WITH (security_invoker = true) AS
+SELECT q.item_id, q.workspace_id, q.lane, q.stage, q.state, q.moved_at AS since,
+       CASE
+         WHEN q.state = 'dead' THEN NULL
+         WHEN q.state = 'leased' AND ($silent) THEN 'silent'
+         WHEN q.state = 'leased' THEN 'leased'
+         WHEN q.state = 'waiting' THEN q.wait
+         WHEN ($paused) THEN 'paused'
+         WHEN NOT ($due) THEN 'backoff'
+         WHEN ($over_rate) THEN 'rate'
+         WHEN ($at_limit) OR NOT ($served) THEN 'slot'
+         ELSE 'ready'
+       END AS reason,
+       CASE WHEN q.state = 'leased' THEN c.worker ELSE q.waiting_on END AS waiting_on,
+       CASE WHEN q.state = 'leased' THEN c.until WHEN q.state = 'ready' AND NOT ($due) THEN q.due_at END AS next_at,
+       c.beat_at
+  FROM $schema.queue q
+  LEFT JOIN LATERAL (SELECT cl.until, cl.beat_at, cl.opened_at, wk.name AS worker
+                       FROM $schema.claims cl JOIN $schema.workers wk ON wk.id = cl.worker_id WHERE cl.id = q.claim_id) c ON true;
+GRANT SELECT ON $schema.standing TO $everyone;
+
+CREATE VIEW items WITH (security_invoker = true) AS
+SELECT i.id::text AS id, w.name AS workspace, i.order_id::text AS order_id, i.batch_id::text AS batch_id, i.row_no, i.flow,
+       coalesce(k.name, '') AS cell, coalesce(k.name, '') AS contract, coalesce(k.version, '') AS contract_version,
+       coalesce(q.stage, a.stage) AS stage, coalesce(q.state, a.state) AS state, s.reason, s.waiting_on,
+       coalesce(q.fence, a.fence) AS fence, q.due_at, coalesce(q.rounds, a.rounds)::int AS rework_rounds, i.depth::int AS depth,
+       a.item_id IS NOT NULL AS archived, i.created_at
+  FROM $schema.items i JOIN $schema.workspaces w ON w.id = i.workspace_id
+  LEFT JOIN $schema.queue q ON q.item_id = i.id
+  LEFT JOIN $schema.standing s ON s.item_id = i.id
+  LEFT JOIN $schema.archived_items a ON a.item_id = i.id
+  LEFT JOIN $schema.contracts k ON k.id = coalesce(q.contract_id, a.contract_id);
+
+CREATE VIEW moves WITH (security_invoker = true) AS
+SELECT m.item_id::text AS item_id, w.name AS workspace, m.no, l.move, l.from_stage, l.from_state, l.to_stage, l.to_state,
+       m.fence, m.actor, m.reason, m.at
+  FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal JOIN $schema.workspaces w ON w.id = m.workspace_id;
+
+CREATE VIEW legal_moves WITH (security_invoker = true) AS
+SELECT move, from_stage, from_state, to_stage, to_state FROM $schema.legal_moves;
+
+-- A lease is opened by the move that issues its fence and closed by the next move of the item.
+CREATE VIEW leases WITH (security_invoker = true) AS
+SELECT m.item_id::text AS item_id, w.name AS workspace, m.fence, coalesce(wk.name, m.actor) AS worker, m.at AS opened_at, c.until, n.at AS closed_at
+  FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal AND l.to_state = 'leased'
+  JOIN $schema.workspaces w ON w.id = m.workspace_id
+  LEFT JOIN $schema.claims c ON c.id = m.claim_id LEFT JOIN $schema.workers wk ON wk.id = c.worker_id
+  LEFT JOIN $schema.moves n ON n.item_id = m.item_id AND n.no = m.no + 1;
+
+-- An attempt is a lease and how it ended. `no` counts the leases of an item in a stage.
+CREATE VIEW attempts WITH (security_invoker = true) AS
+SELECT m.item_id::text || '/' || m.fence AS id, m.item_id::text AS item_id, w.name AS workspace, l.to_stage AS stage,
+       row_number() OVER (PARTITION BY m.item_id, l.to_stage ORDER BY m.fence)::int AS no, m.fence,
+       m.at AS started_at, n.at AS ended_at, coalesce(t.outcome, nl.move) AS outcome,
+       coalesce(t.cause, CASE WHEN nl.move IN ('expire') THEN 'crash' END) AS cause,
+       coalesce((SELECT (convert_from(k.body, 'UTF8')::json #>> ARRAY['limits', 'attempts', t.cause])::int FROM $schema.contracts k WHERE k.id = t.contract_id),
+                CASE coalesce(t.cause, CASE WHEN nl.move = 'expire' THEN 'crash' END) $ceilings END) AS ceiling
+  FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal AND l.to_state = 'leased'
+  JOIN $schema.workspaces w ON w.id = m.workspace_id
+  LEFT JOIN $schema.moves n ON n.item_id = m.item_id AND n.no = m.no + 1
+  LEFT JOIN $schema.legal_moves nl ON nl.number = n.legal
+  LEFT JOIN $schema.attempts t ON t.item_id = m.item_id AND t.fence = m.fence;
+
+CREATE VIEW contracts WITH (security_invoker = true) AS
+SELECT name, version, encode(sha256, 'hex') AS sha256, convert_from(body, 'UTF8') AS body, published_at FROM $schema.contracts;
+
+CREATE VIEW artifacts WITH (security_invoker = true) AS
+SELECT a.id::text AS id, a.item_id::text AS item_id, w.name AS workspace, a.item_id::text || '/' || a.fence AS attempt_id, a.kind,
+       coalesce(k.version, '') AS contract_version, encode(a.sha256, 'hex') AS sha256, a.size_bytes,
+       CASE a.store WHEN 'row' THEN 'row:' ELSE 'blob:' END || encode(a.sha256, 'hex') AS uri, a.erased_at, a.created_at
+  FROM $schema.artifacts a JOIN $schema.workspaces w ON w.id = a.workspace_id LEFT JOIN $schema.contracts k ON k.id = a.contract_id;
+
+CREATE VIEW proposals WITH (security_invoker = true) AS
+SELECT p.id::text AS id, p.item_id::text AS item_id, w.name AS workspace, p.action, p.target, encode(p.sha256, 'hex') AS proposal_sha256,
+       encode(p.precondition_sha256, 'hex') AS precondition_sha256, p.epoch, p.state, p.author, p.submitter, p.editors, p.created_at, p.expires_at
+  FROM $schema.proposals p JOIN $schema.workspaces w ON w.id = p.workspace_id;
+
+CREATE VIEW clearances WITH (security_invoker = true) AS
+SELECT c.id::text AS id, c.proposal_id::text AS proposal_id, w.name AS workspace, c.tier, c.needed::int AS needed, c.state, c.opened_at, c.due_at
+  FROM $schema.clearances c JOIN $schema.workspaces w ON w.id = c.workspace_id;
+
+CREATE VIEW decisions WITH (security_invoker = true) AS
+SELECT d.id::text AS id, d.clearance_id::text AS clearance_id, d.proposal_id::text AS proposal_id, w.name AS workspace,
+       encode(d.proposal_sha256, 'hex') AS proposal_sha256, a.name AS actor, d.decision, d.decided_at, NULL::timestamptz AS revoked_at, d.expires_at
+  FROM $schema.decisions d JOIN $schema.workspaces w ON w.id = d.workspace_id JOIN $schema.actors a ON a.id = d.actor_id;
+
+CREATE VIEW applies WITH (security_invoker = true) AS
+SELECT a.id::text AS id, a.proposal_id::text AS proposal_id, w.name AS workspace, encode(a.action_id, 'hex') AS action_id,
+       encode(a.proposal_sha256, 'hex') AS proposal_sha256, a.adapter, a.idempotency_class, encode(a.action_id, 'hex') AS idempotency_key,
+       a.state, a.intent_at, a.finished_at
+  FROM $schema.applies a JOIN $schema.workspaces w ON w.id = a.workspace_id;
+
+CREATE VIEW calls AS
+SELECT ''::text AS id, ''::text AS attempt_id, ''::text AS workspace, ''::text AS kind, ''::text AS provider, ''::text AS model, ''::text AS request_id,
+       0::bigint AS input_tokens, 0::bigint AS output_tokens, 0::bigint AS cost_micros, ''::text AS state WHERE false;
+CREATE VIEW ledger AS
+SELECT 0::bigint AS seq, ''::text AS workspace, ''::text AS scope, ''::text AS call_id, ''::text AS kind, 0::bigint AS delta_micros, now() AS at WHERE false;
+CREATE VIEW budgets AS
+SELECT ''::text AS workspace, ''::text AS scope, ''::text AS period, 0::bigint AS limit_micros, 0::bigint AS spent_micros, 0::bigint AS reserved_micros WHERE false;
+CREATE VIEW reservations AS
+SELECT ''::text AS id, ''::text AS workspace, ''::text AS scope, ''::text AS call_id, 0::bigint AS micros, now() AS opened_at, now() AS expires_at, now() AS closed_at WHERE false;
+CREATE VIEW audit_checkpoints AS
+SELECT 0::bigint AS seq, ''::text AS hash, now() AS signed_at, ''::text AS signature WHERE false;
+
+-- prev_hash and hash stay null until rows are sealed into a chain.
+CREATE VIEW audit WITH (security_invoker = true) AS
+SELECT a.seq, a.at, coalesce(w.name, '') AS workspace, a.actor, a.action, a.object, encode(a.payload_sha256, 'hex') AS payload_sha256,
+       NULL::text AS prev_hash, NULL::text AS hash
+  FROM $schema.audit a LEFT JOIN $schema.workspaces w ON w.id = a.workspace_id;
+
+GRANT SELECT ON ALL TABLES IN SCHEMA inspect TO $everyone;
+REVOKE SELECT ON inspect.audit FROM $everyone;
+GRANT SELECT ON inspect.audit TO ${prefix}operate, ${prefix}audit;
+SET LOCAL search_path = $schema;

@@ -1,0 +1,78 @@
+"""The foundation: tenants, the road, history, proposals and decisions, row security, the inspect views."""
+
+from importlib.resources import files
+from string import Template
+
+from alembic import op
+from contracts.lifecycle import CEILINGS, LINE, MAX_DEPTH, MOVES, TERMINAL, Cause, Role, Stage, Wait, moves_of
+from queues import predicates
+from queues.schema import OWNER, PREFIX, SCHEMA
+from sqlalchemy import text
+
+revision = "0001"
+down_revision = None
+
+SCRIPTS = ("0001_tables", "0001_search", "0001_guards", "0001_acts", "0001_security", "0001_inspect")
+
+
+def _listed(values: object) -> str:
+    return ", ".join(f"'{value}'" for value in sorted(values))  # type: ignore[call-overload]
+
+
+def _move_policies() -> str:
+    """Return one restrictive policy per role: the moves that it may record."""
+    return "\n".join(
+        f"CREATE POLICY moves_of_{role} ON moves AS RESTRICTIVE FOR INSERT TO {PREFIX}{role} "
+        f"WITH CHECK (legal IN ({', '.join(map(str, moves_of(role)))}));"
+        for role in Role
+        if moves_of(role)
+    )
+
+
+def upgrade() -> None:
+    everyone = [f"{PREFIX}{role}" for role in Role]
+    values = {
+        "schema": SCHEMA,
+        "owner": OWNER,
+        "prefix": PREFIX,
+        "everyone": ", ".join(everyone),
+        "tenants": ", ".join(name for name in everyone if name not in (f"{PREFIX}sweep", f"{PREFIX}audit")),
+        "stages": _listed((Stage.INTAKE, *LINE)),
+        "waits": _listed(Wait),
+        "terminal": _listed(TERMINAL),
+        "causes": _listed(Cause),
+        "legal": ", ".join(str(move.number) for move in MOVES),
+        "ceilings": " ".join(f"WHEN '{cause}' THEN {ceiling}" for cause, ceiling in CEILINGS.items()),
+        "max_depth": str(MAX_DEPTH),
+        "move_policies": _move_policies(),
+        "paused": predicates.PAUSED,
+        "due": predicates.DUE,
+        "over_rate": predicates.OVER_RATE,
+        "at_limit": predicates.AT_LIMIT,
+        "served": predicates.SERVED,
+        "silent": predicates.SILENT,
+    }
+    driver = op.get_bind().connection.driver_connection
+    for name in SCRIPTS:
+        source = files("queues.migrations").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+        # psycopg's own execute: the scripts hold colons and percent signs that are not parameters.
+        driver.execute(source if name == "0001_search" else Template(source).substitute(values))
+    op.get_bind().execute(
+        text("INSERT INTO legal_moves VALUES (:number, :move, :from_stage, :from_state, :to_stage, :to_state)"),
+        [
+            {
+                "number": move.number,
+                "move": move.name,
+                "from_stage": move.from_stage.value,
+                "from_state": move.from_state.value,
+                "to_stage": move.to_stage.value,
+                "to_state": move.to_state.value,
+            }
+            for move in MOVES
+        ],
+    )
+    op.get_bind().exec_driver_sql("SELECT extend_partitions()")
+
+
+def downgrade() -> None:
+    raise NotImplementedError("a schema is never moved back: restore a backup")

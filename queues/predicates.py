@@ -1,0 +1,32 @@
+"""The conditions under which a ready item may start, written once.
+
+Claiming (claims.py) and the explanation of waiting (the view `standing`) are built from these texts, so
+that what an operator reads is what the scheduler does. Each is an SQL expression over a queue row `q`.
+"""
+
+PAUSED = """EXISTS (SELECT FROM shopfloor.pauses p
+   WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > shopfloor.clock())
+     AND (p.workspace_id IS NULL OR p.workspace_id = q.workspace_id)
+     AND p.scope = CASE p.kind WHEN 'all' THEN 'all' WHEN 'workspace' THEN q.workspace_id::text WHEN 'pod' THEN q.pod_id::text
+       WHEN 'flow' THEN q.flow WHEN 'order' THEN q.order_id::text WHEN 'item' THEN q.item_id::text ELSE q.lane END)"""
+"""An active pause covers the item: everything, its workspace, pod, flow, lane, cell, order or itself."""
+
+DUE = "q.due_at <= shopfloor.clock()"
+"""No backoff stands against it."""
+
+AT_LIMIT = """coalesce((SELECT l.max_active <= (SELECT count(*) FROM shopfloor.queue b
+      WHERE b.claim_id IS NOT NULL AND b.lane = l.name AND b.workspace_id = l.workspace_id)
+   FROM shopfloor.lanes l WHERE l.workspace_id = q.workspace_id AND l.name = q.lane AND l.max_active IS NOT NULL), false)"""
+"""The lane already has as many leased items in this workspace as it may."""
+
+OVER_RATE = """coalesce((SELECT l.per_minute <= (SELECT coalesce(sum(m.finished + m.failed), 0) FROM shopfloor.lane_minutes m
+      WHERE m.workspace_id = l.workspace_id AND m.lane = l.name AND m.minute = date_trunc('minute', shopfloor.clock()))
+   FROM shopfloor.lanes l WHERE l.workspace_id = q.workspace_id AND l.name = q.lane AND l.per_minute IS NOT NULL), false)"""
+"""The lane has finished as many items in this minute and workspace as it may."""
+
+SERVED = """EXISTS (SELECT FROM shopfloor.workers w WHERE w.stopped_at IS NULL AND w.beat_at > shopfloor.clock() - interval '30 seconds'
+   AND q.lane = ANY (w.lanes))"""
+"""A live worker serves its lane."""
+
+SILENT = "c.beat_at < shopfloor.clock() - (c.until - c.beat_at) / 3"
+"""The claim `c` of a leased item has had no heartbeat for a third of its lease."""

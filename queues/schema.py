@@ -1,0 +1,116 @@
+"""Roles, migrations and the schema's version: how a database becomes one of shopfloor's."""
+
+from importlib.resources import files
+
+import psycopg
+from contracts.errors import Refused, Unavailable
+from contracts.lifecycle import Role
+from psycopg import sql
+
+SCHEMA = "shopfloor"
+PREFIX = "shopfloor_"
+OWNER = "shopfloor_owner"
+
+_SESSION = {
+    "search_path": "shopfloor",
+    "timezone": "UTC",
+    "statement_timeout": "60s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+
+def login(role: Role) -> str:
+    """Return the database login of a role."""
+    return f"{PREFIX}{role.value}"
+
+
+def ensure_roles(conn: psycopg.Connection, passwords: dict[str, str]) -> None:
+    """Make the owner and one login per role, with their passwords and session limits; repeatable.
+
+    Logins are members of nothing, own nothing and cannot bypass row security. The caller needs CREATEROLE.
+    """
+    with conn.transaction():
+        # Roles belong to the cluster: two databases being made at once would race for them.
+        conn.execute("SELECT pg_advisory_xact_lock(hashtext('shopfloor.roles'))")
+        present = {name for (name,) in conn.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'shopfloor%'")}
+        if OWNER not in present:
+            conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(OWNER)))
+            conn.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(OWNER)))
+        for role in Role:
+            name = sql.Identifier(login(role))
+            if login(role) not in present:
+                conn.execute(sql.SQL("CREATE ROLE {} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE").format(name))
+                for setting, value in _SESSION.items():
+                    conn.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), value))
+            if password := passwords.get(login(role)):
+                conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, password))
+
+
+def newest_version() -> str:
+    """Return the schema version that this code needs."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def version_of(conn: psycopg.Connection) -> str:
+    """Return the schema version of a database, empty when it has none."""
+    row = conn.execute("SELECT to_regclass('shopfloor.schema_version')").fetchone()
+    if row is None or row[0] is None:
+        return ""
+    found = conn.execute("SELECT version_num FROM shopfloor.schema_version").fetchone()
+    return found[0] if found else ""
+
+
+def migrate(url: str) -> tuple[str, str]:
+    """Bring a database to the newest version and return (version before, version after).
+
+    Runs as the owner, in one transaction a version. Raises Refused when the database is newer than this code.
+    """
+    import sqlalchemy
+    from alembic import command
+
+    engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=sqlalchemy.NullPool)
+    try:
+        with engine.connect() as conn:
+            conn.exec_driver_sql("SELECT pg_advisory_lock(hashtext('shopfloor.migrate'))")
+            conn.exec_driver_sql(f"SET ROLE {OWNER}")
+            conn.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            conn.exec_driver_sql(f"SET search_path = {SCHEMA}")
+            conn.exec_driver_sql("SET statement_timeout = 0")
+            raw = conn.connection.driver_connection
+            assert isinstance(raw, psycopg.Connection)
+            before = version_of(raw)
+            _refuse_newer(before)
+            conn.commit()
+            config = _config()
+            config.attributes["connection"] = conn
+            command.upgrade(config, "head")
+            conn.commit()
+            return before, version_of(raw)
+    except sqlalchemy.exc.OperationalError as error:
+        raise Unavailable(f"the database cannot be reached: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+def _refuse_newer(version: str) -> None:
+    from alembic.script import ScriptDirectory
+
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if version and version not in known:
+        raise Refused(
+            f"the database has schema version {version}, newer than this shopfloor knows ({newest_version()})",
+            hint="install the newer shopfloor, or point SHOPFLOOR_DATABASE_URL at another database",
+            code="schema.newer",
+        )
+
+
+def _config():  # type: ignore[no-untyped-def]
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(files("queues.migrations")))
+    config.set_main_option("version_path_separator", "os")
+    return config

@@ -1,0 +1,33 @@
+"""What a change would do to its target, as lines that are safe to print on a terminal."""
+
+import difflib
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    r"""Return `text` with every character that a screen obeys or hides written out as `\u{…}`, but those in `keep`.
+
+    That covers terminal escapes, bidirectional overrides, zero-width and tag characters, private use, lone surrogates.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or unicodedata.category(c) not in _HIDDEN else f"\\u{{{ord(c):x}}}" for c in text)
+
+
+def difference(target: str, before: Mapping[str, Any], after: Mapping[str, Any], comment: str | None) -> str:
+    """Return the unified diff between two sets of facts, with `comment` as added lines; empty when nothing differs."""
+    old, new = _lines(before), _lines(after)
+    if comment is not None:
+        new += ["comment:", *("| " + visible(line, keep="\t") for line in comment.split("\n"))]
+    name = visible(target)
+    return "\n".join(difflib.unified_diff(old, new, f"{name} as it is", f"{name} as it would be", n=99, lineterm=""))
+
+
+def _lines(facts: Mapping[str, Any]) -> list[str]:
+    given = [name for name in ("title", "state", "state_reason") if facts[name] is not None]
+    lines = [f"{name}: {visible(str(facts[name]))}" for name in given]
+    return lines + [f"label: {visible(name)}" for name in facts["labels"]]

@@ -1,0 +1,67 @@
+"""The cells that this process can run: each a folder, loaded once, matched to its published contract by hash."""
+
+import importlib.util
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import BadContract, NotFound
+from contracts.language import CellSource, Contract, load_cell_folder
+
+from workcells.api import CellCode
+
+BUILT_IN = Path(__file__).parent
+"""Folder whose sub-folders with a contract.yaml are the cells that ship with shopfloor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One runnable cell: its source folder and its code."""
+
+    source: CellSource
+    code: CellCode
+
+    @property
+    def contract(self) -> Contract:
+        """The contract as the folder states it; what runs is the published row with the same hash."""
+        return self.source.contract
+
+
+def folders(*roots: Path) -> list[Path]:
+    """Return the cell folders under `roots`, by name."""
+    return sorted(path.parent for root in roots for path in root.glob("*/contract.yaml"))
+
+
+def load_cell(folder: Path) -> Cell:
+    """Return the cell of a folder. Raises BadContract when it has no code, or not one marked function."""
+    source = load_cell_folder(folder)
+    if source.code_path is None:
+        raise BadContract(f"{folder} has no cell.py: a cell without code needs a model lane, which this floor does not have")
+    # A name of its own under `workcells.`, so that a folder elsewhere cannot shadow a module of ours.
+    name = f"workcells.{folder.name}.cell" if folder.parent == BUILT_IN else f"shopfloor_cell_{folder.name}"
+    spec = importlib.util.spec_from_file_location(name, source.code_path)
+    if spec is None or spec.loader is None:
+        raise BadContract(f"{source.code_path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    marked = [value for value in vars(module).values() if isinstance(value, CellCode)]
+    if len(marked) != 1:
+        raise BadContract(f"{source.code_path} marks {len(marked)} functions with @cell: exactly one does the job")
+    return Cell(source, marked[0])
+
+
+class Registry:
+    """Cells by the hash of their contract: a worker runs an item only with the very contract it is pinned to."""
+
+    def __init__(self, cells: Iterable[Cell]) -> None:
+        self.by_sha256 = {cell.contract.sha256: cell for cell in cells}
+        self.by_name = {cell.contract.name: cell for cell in self.by_sha256.values()}
+
+    def runs(self, contract_sha256: str) -> Cell:
+        """Return the cell for a pinned contract. Raises NotFound when this process has no code for it."""
+        try:
+            return self.by_sha256[contract_sha256]
+        except KeyError:
+            raise NotFound(f"this worker has no cell for contract {contract_sha256[:12]}…; deploy the version it was pinned to") from None
