@@ -37,19 +37,22 @@ def canonical(value: Any) -> bytes:
         return quick
     try:
         return rfc8785.dumps(value)
-    except rfc8785.IntegerDomainError as problem:
-        raise BadInput(
-            "an integer lies beyond ±9007199254740991 and would lose digits: write it as a string",
-            code="canonical.number",
-        ) from problem
     except rfc8785.FloatDomainError as problem:
-        raise BadInput(
-            "a number is NaN or infinite: JSON has no such number, write null", code="canonical.number"
-        ) from problem
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as problem:
-        if "codepoints" in str(problem) or isinstance(problem, UnicodeEncodeError):
-            raise BadInput("a string holds a lone surrogate, which is not text", code="canonical.text") from problem
-        raise BadInput(f"the value is not JSON: {problem}", code="canonical.type") from problem
+        message = "a number is NaN or infinite: JSON has no such number, write null"
+        raise BadInput(message, code="canonical.number") from problem
+    except (rfc8785.CanonicalizationError, ValueError) as problem:
+        raise _explained(problem) from problem
+
+
+def _explained(problem: ValueError) -> BadInput:
+    said = str(problem)
+    if isinstance(problem, UnicodeEncodeError) or "codepoints" in said:
+        return BadInput("a string holds a lone surrogate, which is not text", code="canonical.text")
+    # The library's own message fails on integers of more than 4,300 digits: then a bare ValueError arrives.
+    if isinstance(problem, rfc8785.IntegerDomainError) or not isinstance(problem, rfc8785.CanonicalizationError):
+        message = f"an integer lies beyond ±{2**53 - 1} and would lose digits: write it as a string"
+        return BadInput(message, code="canonical.number")
+    return BadInput(f"the value is not JSON: {said}", code="canonical.type")
 
 
 def sha256_hex(data: bytes) -> str:

@@ -1,6 +1,5 @@
 """The composition root: from settings to connected parts. Nothing else reads settings and opens connections."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,10 +121,3 @@ def open_shop(settings: Settings | None = None, *, start: bool = True) -> Shop:
             f"nothing runs in {data_dir}", hint="shopfloor up   (or shopfloor demo to see it work)", code="unavailable.not_running"
         )
     return Shop(settings, services)
-
-
-def passwords_of(services: Services, roles: Sequence[str] = ROLE_NAMES) -> dict[str, str]:
-    """Return the generated password of each embedded role."""
-    from psycopg.conninfo import conninfo_to_dict
-
-    return {role: str(conninfo_to_dict(services.database_url(role)).get("password") or "") for role in roles}

@@ -28,7 +28,7 @@ _DELAYS = (0.2, 1.0, 5.0, 15.0)
 
 def command(*arguments: str) -> list[str]:
     """Return the command line that runs this very shopfloor."""
-    return [sys.executable, "-m", "console", *arguments]
+    return [sys.executable, "-P", "-m", "console", *arguments]
 
 
 def roster(shop: Shop) -> dict[str, list[str]]:

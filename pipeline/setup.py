@@ -12,7 +12,7 @@ from queues import schema
 from queues.database import Connection, connect
 from workcells.registry import BUILT_IN, Registry, folders, load_cell
 
-from pipeline.compose import Shop, passwords_of
+from pipeline.compose import ROLE_NAMES, Shop
 from pipeline.people import ensure_actor, issue_token
 from pipeline.publish import PublishedFloor, publish_cell, publish_floor, read_floor
 
@@ -29,7 +29,7 @@ def prepare_database(shop: Shop) -> tuple[str, str]:
     """Make the embedded database and its roles if they are not there, and migrate; return (version before, after)."""
     if shop.services is not None and shop.settings.is_embedded:
         with connect(shop.services.superuser_url("postgres"), name="setup") as conn:
-            schema.ensure_roles(conn, passwords_of(shop.services))
+            schema.ensure_roles(conn, dict(shop.services.passwords(ROLE_NAMES)))
             _ensure_database(conn, shop.database)
     return schema.migrate(shop.migration_url())
 
@@ -38,8 +38,8 @@ def _ensure_database(conn: Connection, name: str) -> None:
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('shopfloor.database'))")
         found = conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
-    if not found:
-        conn.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(schema.OWNER)))
+    names = sql.Identifier(name), sql.Identifier(schema.OWNER)
+    conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}" if found else "CREATE DATABASE {} OWNER {}").format(*names))
 
 
 def set_up(shop: Shop) -> PublishedFloor:

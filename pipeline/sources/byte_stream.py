@@ -1,6 +1,7 @@
 """The bytes of a source: read in chunks, hashed as they are, decompressed with a bound."""
 
 import hashlib
+import sys
 import zlib
 from collections.abc import Iterator
 from itertools import chain
@@ -26,6 +27,8 @@ class RawBytes:
         self._hash = hashlib.sha256()
         # Of a pipe, what is there now is better than a full chunk later.
         self._read = getattr(opened.stream, "read1", opened.stream.read)
+        # Of a file, no more than it was: one that is written to all the time would have no end.
+        self._left_bytes = sys.maxsize if opened.total_bytes is None else opened.total_bytes
 
     @property
     def sha256(self) -> str | None:
@@ -35,7 +38,7 @@ class RawBytes:
     def __iter__(self) -> Iterator[bytes]:
         while True:
             try:
-                chunk = self._read(CHUNK_BYTES)
+                chunk = self._read(min(CHUNK_BYTES, self._left_bytes))
             except OSError as error:
                 raise BadSource(
                     f"{self.opened.name} cannot be read at byte {self.bytes_read}: {error.strerror}"
@@ -45,6 +48,7 @@ class RawBytes:
                 return
             self._hash.update(chunk)
             self.bytes_read += len(chunk)
+            self._left_bytes -= len(chunk)
             yield chunk
 
 

@@ -47,9 +47,8 @@ def cut_elements(chunks: Iterator[bytes], *, start: int, limits: Limits, name: s
         if match:
             first = match.start(1)
             line = scan.line_at(first)
-            raw = match[1]
-            yield Piece(line, scan.base + first, raw, len(raw), True)
             scan.at = match.end()
+            yield scan.piece(line, scan.base + first, match[1], scan.at - 1 - first, is_ended=True)
             closing = match[2] == b"]"
         else:
             # Nested deeper, broken, empty, or not wholly in the buffer.
@@ -141,14 +140,16 @@ class _Scan:
                 has_more = self.more(first)
                 first = 0
             if not has_more:
-                raw = head or self.buffer[first:].rstrip(b" \t\r\n")
-                size = max(self.base + len(self.buffer) - offset, 0) if head else len(raw)
-                self.at = len(self.buffer)
-                return Piece(line, offset, raw, size, False), b""
+                place = self.at = len(self.buffer)
+                break
         raw = head or self.buffer[first:place].rstrip(b" \t\r\n")
-        size = self.base + place - offset if head else len(raw)
-        self.at = place + 1
-        return Piece(line, offset, raw, size, True), self.buffer[place : place + 1]
+        end = self.buffer[place : place + 1]
+        self.at = place + len(end)
+        return self.piece(line, offset, raw, self.base + place - offset, is_ended=bool(end)), end
+
+    def piece(self, line: int, offset: int, raw: bytes, span_bytes: int, *, is_ended: bool) -> Piece:
+        """Return a piece. The limit is on its span, which reaches to the separator: white space takes memory too."""
+        return Piece(line, offset, raw, span_bytes if span_bytes > self.limit else len(raw), is_ended)
 
     def _to_separator(self, depth: int, *, in_string: bool) -> tuple[int, int, bool]:
         """Move `at` to where the buffer ends or the element does; return that place or -1, and where we stand."""

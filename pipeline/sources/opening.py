@@ -105,7 +105,9 @@ def _standard_input(stream: BinaryIO) -> Opened:
         )
     seen = os.fstat(handle)
     if stat.S_ISREG(seen.st_mode):
-        return Opened("standard input", stream, None, Fingerprint.of(seen), seen.st_size)
+        # A shell may hand over a file of which something was read already.
+        left_bytes = max(0, seen.st_size - stream.tell())
+        return Opened("standard input", stream, None, Fingerprint.of(seen), left_bytes)
     return Opened("standard input", stream, None, None, None)
 
 

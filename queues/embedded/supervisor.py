@@ -73,7 +73,12 @@ def stop(data_dir: Path, *, timeout_seconds: float = 60) -> None:
     """Leave no server of `data_dir` running and no socket of theirs behind; the data stays."""
     here = Place.at(data_dir)
     with _explained(here):
-        if not here.root.exists() or not (here.root / "shopfloor.lock").exists():
+        if not here.root.exists():
+            # Deleted under its servers, perhaps: they carry its path still.
+            valkey.stop(here)
+            postgres.stop(here)
+            return
+        if not (here.root / "shopfloor.lock").exists():
             return
         place.settle(here)
         with place.locked(here, timeout_seconds):

@@ -93,7 +93,8 @@ class Applier(Protocol):
     def observe(self, target: str, fields: Sequence[str]) -> dict[str, Any]:
         """Return the current value of each of `fields`, in the words of the row shape that the contract takes.
 
-        Raises TargetMissing, TargetUnavailable, SendThrottled, and BadInput for a field that it does not know.
+        Raises TargetMissing, TargetUnavailable, SendThrottled, SendRefused for a target that names nothing of this
+        kind, and BadInput for a field that it does not know.
         """
 
     def send(self, action: Action, *, key: str) -> Receipt:
