@@ -134,8 +134,8 @@ def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings:
 
 
 def _fuses(hand: Hand, step: Step) -> bool:
-    there = step.move.to_stage
-    return step.move.name == "hand_on" and there in _FUSED and step.cause is None and hand.serves(step.lane)
+    onward = step.move.name == "hand_on" and step.move.from_stage in _FUSED and step.move.to_stage in _FUSED
+    return onward and step.cause is None and hand.serves(step.lane)
 
 
 def _go_on_in_memory(work: Work, step: Step) -> None:

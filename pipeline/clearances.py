@@ -17,6 +17,8 @@ from contracts.lifecycle import APPROVE, REJECT, RETURN, Stage, State, Wait, lan
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
 
+from pipeline.people import token_sha256
+
 
 class Answer(StrEnum):
     """What a person may say to a proposal."""
@@ -81,8 +83,6 @@ def decide(conn: Connection, workspace: UUID, token: str, ballot: Ballot, answer
 
     Raises NotFound, Conflict (stale, closed, expired, somebody was first) or Denied (this person may not decide).
     """
-    from pipeline.people import token_sha256
-
     if not token:
         raise Denied("nobody is logged in: a decision needs a person's token", hint="shopfloor login", code="denied.token")
     try:

@@ -29,7 +29,7 @@ def prepare_database(shop: Shop) -> tuple[str, str]:
     """Make the embedded database and its roles if they are not there, and migrate; return (version before, after)."""
     if shop.services is not None and shop.settings.is_embedded:
         with connect(shop.services.superuser_url("postgres"), name="setup") as conn:
-            schema.ensure_roles(conn, dict(shop.services.passwords(ROLE_NAMES)))
+            schema.ensure_roles(conn, shop.services.passwords(list(ROLE_NAMES)))
             _ensure_database(conn, shop.database)
     return schema.migrate(shop.migration_url())
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -51,17 +52,17 @@ class Road:
         self.registry = load_registry()
         self._workers: dict[Role, InlineWorker] = {}
 
-    def take_in(self, rows: list[dict[str, Any]], *, flow: str = "issue-sweep", submitter: str = SERVICE) -> Report:
+    def take_in(self, rows: list[dict[str, Any]], *, flow: str = "issue-sweep", submitter: str = SERVICE, as_of: datetime | None = None) -> Report:
         """Take in rows as a file of their own."""
         path = self._folder / f"{uuid4().hex}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return self.take_file(path, flow=flow, submitter=submitter)
+        return self.take_file(path, flow=flow, submitter=submitter, as_of=as_of)
 
-    def take_file(self, path: Path, *, flow: str = "issue-sweep", submitter: str = SERVICE) -> Report:
+    def take_file(self, path: Path, *, flow: str = "issue-sweep", submitter: str = SERVICE, as_of: datetime | None = None) -> Report:
         """Take in a file."""
         with self.shop.connect(Role.INTAKE) as conn, open_source(str(path)) as source:
             job = open_intake(conn, self.shop.store, self.shop.workspace_id(conn), flow, self.registry, submitter=submitter)
-            return take_in(job, source)
+            return take_in(job, source, as_of=as_of)
 
     def worker(self, role: Role = Role.PROPOSE) -> InlineWorker:
         """Return the inline worker of a role, made when first asked for."""

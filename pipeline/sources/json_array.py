@@ -110,14 +110,19 @@ class _Scan:
                 return False
 
     def more(self, keep: int) -> bool:
-        """Drop what is before `keep`, add a chunk, say whether there was one. `at` stays on its byte."""
-        chunk = next(self.chunks, b"")
+        """Drop what is before `keep`, add to the rest, say whether there was more. `at` stays on its byte."""
         self.line_at(max(keep, self._counted))
-        self.buffer = self.buffer[keep:] + chunk
+        parts = [self.buffer[keep:]]
+        # A pipe gives little at a time: a large element that grew by each gift would be copied thousands of times.
+        wanted_bytes = max(1, len(parts[0]) // 4)
+        while wanted_bytes > 0 and (chunk := next(self.chunks, b"")):
+            parts.append(chunk)
+            wanted_bytes -= len(chunk)
+        self.buffer = b"".join(parts)
         self.base += keep
         self.at -= keep
         self._counted -= keep
-        return bool(chunk)
+        return len(parts) > 1
 
     def slowly(self) -> tuple[Piece, bytes]:
         """Return the next element and the comma or bracket after it, which is empty at the end of the stream."""

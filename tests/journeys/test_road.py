@@ -1,10 +1,13 @@
 """One row's whole way, through real stages, in both modes."""
 
-from typing import Any
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.line import Road, issue, merged
+
+
+LATER = datetime(2025, 6, 1, tzinfo=UTC)
 
 
 @pytest.fixture(params=["road", "strict_road"])
@@ -42,13 +45,12 @@ def test_the_same_rows_again_add_nothing(line: Road) -> None:
 
 
 def test_a_newer_revision_supersedes_the_open_order(line: Road) -> None:
-    line.take_in([issue(1), merged(2, fixes=1)])
+    line.take_in([issue(1), merged(2, fixes=1)], as_of=LATER)
     line.run()
-    newer = line.take_in([issue(1, updated_at="2025-04-01T00:00:00Z", body="Still stands still.")])
+    newer = line.take_in([issue(1, updated_at="2025-04-01T00:00:00Z", body="Still stands still.")], as_of=LATER)
     assert (newer.accepted, newer.superseded) == (1, 1)
     line.run()
-    states: dict[str, Any] = line.states()
-    assert states["qa/superseded"] == 1
+    assert line.states() == {"qa/superseded": 1, "archive/done": 1, "qa/waiting": 1}
     older = line.take_in([issue(1)])
     assert (older.accepted, older.duplicate) == (0, 1)
 
@@ -58,3 +60,10 @@ def test_the_same_revision_with_other_content_is_rejected_as_a_conflict(line: Ro
     report = line.take_in([issue(1, title="Something else")])
     assert (report.accepted, report.rejected) == (0, 1)
     assert report.first_rejects[0].code == "intake.conflict"
+
+
+def test_what_the_gate_objects_to_is_reworked_and_kept_open_with_the_finding(line: Road) -> None:
+    line.take_in([issue(1), merged(2, fixes=1)])
+    line.run()
+    [kept] = line.items(row_no=1)
+    assert (kept["stage"], kept["state"], kept["rework_rounds"]) == ("archive", "done", 1)

@@ -1,5 +1,6 @@
 """Each way in which a target can fail, and which of the four answers the apply stage gets for it."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -40,7 +41,6 @@ BROKEN: list[Fault] = [
     Say(200, b"[]"),
     Say(200, b'{"number": 1}'),
     Say(200, b"[" * 100_000),
-    Say(200, b"{}", {"Content-Encoding": "gzip"}),
     Say(401),
     Say(403),
     Say(204, b""),
@@ -101,6 +101,25 @@ def test_an_answer_of_200_mb_is_refused_before_it_is_read(server: GitHubServer) 
     server.fail(Huge(200 * 1024 * 1024))
     with pytest.raises(TargetUnavailable, match="larger than"):
         GitHub(server.token, url=server.url, deadline_seconds=20).observe("o/r#1", ["state"])
+
+
+def test_a_compressed_answer_is_neither_asked_for_nor_unpacked(server: GitHubServer, github: GitHub) -> None:
+    server.fail(Say(200, json.dumps(server.issues["o/r#1"]).encode(), {"Content-Encoding": "gzip"}))
+    with pytest.raises(TargetUnavailable, match="compressed"):
+        github.observe("o/r#1", ["state"])
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_an_issue_with_too_many_comments_to_search_is_refused_before_anything_is_posted(
+    server: GitHubServer, github: GitHub
+) -> None:
+    server.page_limit = 1
+    for number in range(101):
+        server.add_comment("o/r#1", f"noise {number}")
+    with pytest.raises(SendRefused, match="too many"):
+        github.send(CLOSE, key=KEY)
+    assert github.probe(CLOSE, key=KEY, seconds_since_sent=SETTLED) == "unknown"
+    assert {seen.method for seen in server.requests} == {"GET"}
 
 
 def test_a_huge_answer_to_a_change_that_was_made_is_still_success(server: GitHubServer) -> None:

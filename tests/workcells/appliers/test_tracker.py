@@ -148,15 +148,21 @@ def test_a_target_cannot_lead_out_of_the_folder(tracker: Tracker, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["o__r"]
 
 
-def test_a_symbolic_link_is_not_followed(tracker: Tracker, file: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere.json"
-    file.rename(elsewhere)
-    file.symlink_to(elsewhere)
-    (tmp_path / "o__linked").symlink_to(tmp_path / "o__r")
-    for target in ("o/r#12", "o/linked#12"):
-        with pytest.raises(TargetUnavailable):
-            tracker.send(action(target=target), key=KEY)
-    assert read(elsewhere)["state"] == "open"
+def test_a_file_that_is_a_symbolic_link_is_not_followed(tracker: Tracker, file: Path, tmp_path: Path) -> None:
+    file.rename(tmp_path / "elsewhere.json")
+    file.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(TargetUnavailable):
+        tracker.observe("o/r#12", ["state"])
+    with pytest.raises(TargetUnavailable):
+        tracker.send(action(), key=KEY)
+    assert read(tmp_path / "elsewhere.json")["state"] == "open"
+
+
+def test_a_repository_that_is_a_symbolic_link_is_not_followed(tracker: Tracker, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "o__linked").symlink_to(file.parent)
+    with pytest.raises(TargetUnavailable, match="symbolic link"):
+        tracker.send(action(target="o/linked#12"), key=KEY)
+    assert read(file)["state"] == "open"
 
 
 def test_what_is_not_there_is_missing_and_leaves_no_trace(tracker: Tracker, tmp_path: Path) -> None:

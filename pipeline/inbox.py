@@ -1,0 +1,202 @@
+"""The inbox: which proposals wait for people, in the order of trust, and everything that one of them rests on."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from artifacts.blobs import BlobStore, read_bodies
+from contracts.errors import BadInput, Conflict, NotFound
+from queues.database import Connection, transaction
+
+RECORD_DAYS = 30
+"""A finding's record counts the decisions of this many days."""
+MOST = 2000
+"""The most proposals that one look at the inbox goes through."""
+_LEAST_PREFIX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One open proposal, with what its place in the inbox rests on."""
+
+    id: UUID
+    item_id: UUID
+    target: str
+    title: str
+    finding: str
+    action: str
+    adapter: str
+    confidence: float
+    tier: str
+    needed: int
+    approvals: int
+    author: str
+    submitter: str
+    editors: tuple[str, ...]
+    sha256: bytes
+    created_at: datetime
+    expires_at: datetime
+    approved_before: int
+    rejected_before: int
+    decided_by: tuple[str, ...]
+    shape: str = ""
+
+    def may_be_decided_by(self, actor: str) -> bool:
+        """True when the actor neither wrote, submitted nor edited it, and has not answered yet."""
+        return actor not in (self.author, self.submitter, *self.editors, *self.decided_by)
+
+
+# Ids are time-ordered: the record reads the newest decisions by primary key. (a+1)/(n+2) is the rule of succession:
+# a finding without a record stands between one that people approve and one that they reject.
+_OPEN = """
+WITH record AS (
+  SELECT p.finding, p.action, count(*) FILTER (WHERE d.decision = 'approve') AS yes, count(*) FILTER (WHERE d.decision = 'reject') AS no
+    FROM decisions d JOIN proposals p ON p.id = d.proposal_id
+   WHERE d.id >= id_floor(clock() - make_interval(days => %(days)s)) GROUP BY 1, 2)
+SELECT p.id, p.item_id, p.target, o.goal, p.finding, p.action, p.adapter, p.confidence, c.tier, c.needed,
+       (SELECT count(*) FROM decisions d WHERE d.clearance_id = c.id AND d.decision = 'approve') AS approvals,
+       p.author, p.submitter, p.editors, p.sha256, p.created_at, p.expires_at, coalesce(r.yes, 0), coalesce(r.no, 0),
+       ARRAY(SELECT a.name FROM decisions d JOIN actors a ON a.id = d.actor_id WHERE d.clearance_id = c.id ORDER BY 1)
+  FROM proposals p JOIN clearances c ON c.proposal_id = p.id AND c.state = 'open' JOIN orders o ON o.id = p.order_id
+  LEFT JOIN record r ON r.finding = p.finding AND r.action = p.action
+ WHERE p.state = 'open' AND p.expires_at > clock()
+   AND (%(finding)s::text IS NULL OR p.finding = %(finding)s) AND (%(action)s::text IS NULL OR p.action = %(action)s)
+ ORDER BY p.confidence DESC, (coalesce(r.yes, 0) + 1.0) / (coalesce(r.yes, 0) + coalesce(r.no, 0) + 2.0) DESC, p.id
+ LIMIT %(most)s
+"""
+
+
+def waiting(
+    conn: Connection, store: BlobStore, workspace: UUID, *, finding: str | None = None, action: str | None = None, most: int = MOST
+) -> list[Waiting]:
+    """Return up to `most` open proposals: the surest first, then by what people made of their finding, then the oldest."""
+    with transaction(conn, workspace):
+        rows = conn.execute(_OPEN, {"days": RECORD_DAYS, "finding": finding, "action": action, "most": most}).fetchall()
+        bodies = read_bodies(conn, store, ((row[1], row[14]) for row in rows))
+    found = []
+    for row in rows:
+        body = bodies.get((row[1], row[14]))
+        shape = payload_shape(json.loads(body)["payload"]) if body is not None else "its bytes are missing"
+        found.append(Waiting(*row[:13], tuple(row[13]), *row[14:19], tuple(row[19]), shape))
+    return found
+
+
+def grouped(found: Sequence[Waiting]) -> list[list[Waiting]]:
+    """Return proposals that ask for the same thing together, groups in the order of their most trusted member."""
+    groups: dict[tuple[str, str, str, str, str], list[Waiting]] = {}
+    for one in found:
+        groups.setdefault((one.finding, one.action, one.adapter, one.tier, one.shape), []).append(one)
+    return list(groups.values())
+
+
+_WORD = re.compile(r"[A-Za-z0-9_.:/-]{1,40}")
+
+
+def payload_shape(value: Any) -> str:
+    """Return what a payload does, without its wording: names and single words stay, longer text becomes `…`."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {payload_shape(value[key])}" for key in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(sorted(payload_shape(part) for part in value)) + "]"
+    if isinstance(value, str):
+        return value if _WORD.fullmatch(value) else "…"
+    return json.dumps(value)
+
+
+_BY_ID = "SELECT id FROM proposals WHERE id BETWEEN %(low)s AND %(high)s LIMIT 2"
+_BY_ITEM = "SELECT id FROM proposals WHERE item_id BETWEEN %(low)s AND %(high)s ORDER BY item_id, epoch DESC LIMIT 1"
+_BY_ORDER = "SELECT p.id FROM items i JOIN proposals p ON p.item_id = i.id WHERE i.order_id = %(low)s ORDER BY p.epoch DESC LIMIT 1"
+_LIVE = "SELECT id FROM proposals WHERE target = %s AND state IN ('open', 'approved') ORDER BY id DESC LIMIT 1"
+_PAST = "SELECT id FROM proposals WHERE target = %s ORDER BY id DESC LIMIT 1"
+
+
+def find_proposal(conn: Connection, workspace: UUID, text: str) -> UUID:
+    """Return the proposal that a person means: its id or the unique beginning of it, an item, an order, or a subject key.
+
+    Of an item, order or subject the newest one. Raises NotFound, BadInput, or Conflict for a beginning that several share.
+    """
+    digits = text.replace("-", "").lower()
+    with transaction(conn, workspace):
+        if re.fullmatch(r"[0-9a-f]{1,32}", digits):
+            if len(digits) < _LEAST_PREFIX:
+                raise BadInput(f"{text!r} is too short to name a proposal: give at least {_LEAST_PREFIX} digits", hint="shopfloor review inbox")
+            bounds = {"low": UUID(digits.ljust(32, "0")), "high": UUID(digits.ljust(32, "f"))}
+            rows = conn.execute(_BY_ID, bounds).fetchall()
+            if len(rows) > 1:
+                raise Conflict(f"several proposals begin with {text}", hint="give more digits: shopfloor review inbox", code="id.ambiguous")
+            if not rows and len(digits) == 32:
+                rows = conn.execute(_BY_ITEM, bounds).fetchall() or conn.execute(_BY_ORDER, bounds).fetchall()
+        else:
+            rows = conn.execute(_LIVE, [text]).fetchall() or conn.execute(_PAST, [text]).fetchall()
+    if not rows:
+        raise NotFound(f"no proposal is {text[:80]!r}, or belongs to it", hint="shopfloor review inbox")
+    found: UUID = rows[0][0]
+    return found
+
+
+_ONE = """
+SELECT p.id, p.item_id, p.order_id, p.action, p.target, p.adapter, p.sha256, p.epoch, p.finding, p.confidence, p.author, p.submitter, p.editors,
+       p.state, p.created_at, p.expires_at, p.expires_at <= clock() AS expired, o.goal AS title, o.flow,
+       c.id AS clearance_id, c.tier, c.needed, c.state AS clearance, c.opened_at, c.due_at
+  FROM proposals p JOIN orders o ON o.id = p.order_id LEFT JOIN clearances c ON c.proposal_id = p.id WHERE p.id = %s
+"""
+_DECISIONS = """
+SELECT a.name AS actor, d.decision, d.reason, d.decided_at, d.expires_at, a.disabled_at IS NOT NULL AS disabled
+  FROM decisions d JOIN actors a ON a.id = d.actor_id WHERE d.proposal_id = %s ORDER BY d.id
+"""
+_OTHERS = "SELECT id, action, state, finding FROM proposals WHERE target = %s AND state IN ('open', 'approved') AND id <> %s ORDER BY id LIMIT 20"
+_EVIDENCE = """
+SELECT e.no, e.claim, e.stance, e.confidence, e.source FROM artifacts a JOIN evidence e ON e.item_id = a.item_id AND e.artifact_id = a.id
+ WHERE a.item_id = %s AND a.sha256 = %s ORDER BY e.no LIMIT 100
+"""
+
+
+def dossier(conn: Connection, store: BlobStore, workspace: UUID, proposal_id: UUID) -> dict[str, Any]:
+    """Return all that a decision rests on: the exact envelope, the value, evidence beside its claim, decisions, others on the target."""
+    with transaction(conn, workspace):
+        one = _row(conn, _ONE, proposal_id)
+        if one is None:
+            raise NotFound(f"no proposal {proposal_id} in this workspace", hint="shopfloor review inbox")
+        envelope = _body(conn, store, one["item_id"], one["sha256"])
+        sealed = json.loads(envelope)
+        artifact = bytes.fromhex(sealed["artifact_sha256"])
+        return one | {
+            "envelope_bytes": envelope,
+            "envelope": sealed,
+            "value": json.loads(_body(conn, store, one["item_id"], artifact)),
+            "evidence": [row | {"source": json.loads(row["source"])} for row in _rows(conn, _EVIDENCE, one["item_id"], artifact)],
+            "decisions": _rows(conn, _DECISIONS, proposal_id),
+            "others_on_target": _rows(conn, _OTHERS, one["target"], proposal_id),
+        }
+
+
+def must_not_decide(one: Mapping[str, Any]) -> dict[str, str]:
+    """Return who may not answer this proposal, each with why."""
+    barred = {decided["actor"]: "has answered already" for decided in one["decisions"]}
+    barred |= dict.fromkeys(one["editors"], "edited it")
+    return barred | {one["submitter"]: "submitted the work", one["author"]: "wrote it"}
+
+
+def _body(conn: Connection, store: BlobStore, item: UUID, sha256: bytes) -> bytes:
+    try:
+        return read_bodies(conn, store, [(item, sha256)])[item, sha256]
+    except KeyError:
+        raise NotFound(
+            f"the bytes {sha256.hex()} of item {item} are missing or do not match their name: nothing can be decided on them",
+            hint="shopfloor doctor --strict", code="artifact.missing",
+        ) from None  # fmt: skip
+
+
+def _row(conn: Connection, query: str, *values: object) -> dict[str, Any] | None:
+    rows = _rows(conn, query, *values)
+    return rows[0] if rows else None
+
+
+def _rows(conn: Connection, query: str, *values: object) -> list[dict[str, Any]]:
+    cursor = conn.execute(query, values)
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
