@@ -36,7 +36,8 @@ class BlobStore:
         if path.exists():
             return sha256
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.parent.mkdir(exist_ok=True, mode=0o700)
             aside = path.with_name(f".{path.name}.{os.getpid()}")
             with aside.open("wb") as file:
                 file.write(data)

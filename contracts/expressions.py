@@ -19,7 +19,7 @@ MAX_LOOPS = 2
 _SECONDS_A_DAY = 86_400
 
 # The library logs what a function of ours raised, and with it the values of somebody's row.
-logging.getLogger("cel").addFilter(lambda record: False)
+logging.getLogger("cel").addFilter(lambda _: False)
 
 
 def days_between(start: str, end: str) -> float:

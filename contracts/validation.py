@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import orjson
 from contracts.canonical import is_within_depth
-from contracts.excerpts import pointer_part, printable
+from contracts.excerpts import ECHO_CHARS, pointer_part, printable
 from contracts.nouns import Finding
 
 MAX_FINDINGS = 20
@@ -52,8 +52,11 @@ class Validator:
         self._compiled = compiled(schema)
 
     def is_valid(self, value: Any) -> bool:
-        """Return whether `value` satisfies the schema; False for values nested deeper than MAX_DEPTH."""
-        return is_within_depth(value, MAX_DEPTH) and self._compiled.is_valid(value)
+        """Return whether `value` satisfies the schema; False for what is no JSON or nested deeper than MAX_DEPTH."""
+        try:
+            return is_within_depth(value, MAX_DEPTH) and self._compiled.is_valid(value)
+        except (ValueError, TypeError):
+            return False  # `findings` says why
 
     def findings(self, value: Any) -> tuple[Finding, ...]:
         """Return what is wrong with `value`, at most MAX_FINDINGS; empty when it is valid."""
@@ -135,13 +138,15 @@ def _of_branches(problem: jsonschema_rs.ValidationError, schema: Any) -> Iterato
     branches: list[list[jsonschema_rs.ValidationError]] = problem.kind.as_dict()["context"]
     here = len(problem.instance_path)
     ranked = sorted(
-        (sum(_tells(error, here) for error in branch), len(branch), at) for at, branch in enumerate(branches) if branch
+        (sum(_decides(e, here) for e in branch), sum(_tells(e, here) for e in branch), len(branch), at)
+        for at, branch in enumerate(branches)
+        if branch
     )
     if not ranked:
         yield _finding("schema.value", problem.instance_path, "fits none of the allowed forms")
         return
-    telling, _, best = ranked[0]
-    if not telling or len(ranked) == 1:
+    (deciding, telling, _, best), others = ranked[0], ranked[1:]
+    if not telling or not others or deciding < others[0][0]:
         for error in branches[best]:
             yield from findings_of(error, schema)
         return
@@ -163,9 +168,14 @@ def _of_branches(problem: jsonschema_rs.ValidationError, schema: Any) -> Iterato
 
 
 def _tells(error: jsonschema_rs.ValidationError, here: int) -> bool:
-    """Return whether an error says that another form was meant: a fixed value or type of the value or its fields."""
+    """Return whether an error may say that another form was meant: a fixed value or type, here or one field down."""
     name, depth = error.kind.name, len(error.instance_path) - here
     return name in _TELLING and (depth == 0 or (depth == 1 and name != "type"))
+
+
+def _decides(error: jsonschema_rs.ValidationError, here: int) -> bool:
+    """Return whether an error says that another form was meant: the word by which forms tell each other apart."""
+    return error.kind.name != "enum" and _tells(error, here)
 
 
 def _known_names(problem: jsonschema_rs.ValidationError, schema: Any) -> list[str]:
@@ -179,7 +189,7 @@ def _known_names(problem: jsonschema_rs.ValidationError, schema: Any) -> list[st
 
 
 def _instead(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, 1)
+    close = get_close_matches(name[:ECHO_CHARS], known, 1)  # comparing a megabyte would take seconds
     if close:
         return f": did you mean {printable(close[0])}?"
     return f": known are {printable(', '.join(known), 120)}" if known else ""

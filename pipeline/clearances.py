@@ -13,8 +13,9 @@ from uuid import UUID
 import psycopg
 from contracts.errors import Conflict, Denied, NotFound, ShopfloorError
 from contracts.identity import new_id
-from contracts.lifecycle import APPROVE, REJECT, RETURN, Stage, State, Wait, lane_of
+from contracts.lifecycle import APPROVE, REJECT, RETURN, Stage, State, lane_of
 from queues.database import Connection, transaction
+from queues.marks import await_another
 from queues.mover import Planned, Route, perform
 
 from pipeline.people import token_sha256
@@ -54,7 +55,6 @@ _LOCK = "SELECT item_id, fence, stage, state FROM queue WHERE item_id = %s FOR N
 _READ = """
 SELECT p.item_id, p.adapter, p.target, c.id, c.needed FROM proposals p LEFT JOIN clearances c ON c.proposal_id = p.id WHERE p.id = %s
 """
-_ONE_MORE = "UPDATE queue SET wait = %s, waiting_on = %s WHERE item_id = %s AND state = 'waiting'"
 _NOTE = """
 INSERT INTO findings (item_id, id, workspace_id, fence, stage, code, message, at) VALUES (%s, %s, %s, %s, 'qa', 'review.returned', %s, clock())
 """
@@ -115,7 +115,7 @@ def _follow(
     """Move the item to where its clearance sends it and return the lane to ring; empty when nothing is due there."""
     note = reason[:300]
     if state == "open":
-        conn.execute(_ONE_MORE, [Wait.SECOND_APPROVAL.value, f"another reviewer than {by}; {needed} have to approve", item])
+        await_another(conn, item, f"another reviewer than {by}; {needed} have to approve")
         return ""
     route = {
         "cleared": Route((APPROVE,), lane_of(Stage.APPLY, applier=adapter), (note,)),

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from artifacts.blobs import BlobStore, read_bodies
 from contracts.errors import BadInput, Conflict, NotFound
+from psycopg.rows import dict_row
 from queues.database import Connection, transaction
 
 RECORD_DAYS = 30
@@ -197,6 +198,5 @@ def _row(conn: Connection, query: str, *values: object) -> dict[str, Any] | None
 
 
 def _rows(conn: Connection, query: str, *values: object) -> list[dict[str, Any]]:
-    cursor = conn.execute(query, values)
-    names = [column.name for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query, values).fetchall()

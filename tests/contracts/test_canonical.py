@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 import rfc8785
-from contracts.canonical import MAX_DEPTH, canonical, digest, is_within_depth, sha256_hex
-from contracts.errors import BadInput
 from hypothesis import given
 from hypothesis import strategies as st
+from contracts.canonical import MAX_DEPTH, canonical, digest, is_within_depth, sha256_hex
+from contracts.errors import BadInput
 
 EXACT = 2**53 - 1
 scalars = (
@@ -55,7 +55,7 @@ def test_keys_beyond_the_basic_plane_sort_by_utf_16_not_by_utf_8():
         ({"confidence": 1.0}, b'{"confidence":1}'),
         ((1, 2), b"[1,2]"),
         ({"b": 1, "a": {"d": 1, "c": 2}}, b'{"a":{"c":2,"d":1},"b":1}'),
-        ("\x00\x1f\x7f\u2028\n\"\\", '"\\u0000\\u001f\x7f\u2028\\n\\"\\\\"'.encode()),
+        ('\x00\x1f\x7f\u2028\n"\\', '"\\u0000\\u001f\x7f\u2028\\n\\"\\\\"'.encode()),
         (EXACT, b"9007199254740991"),
     ],
 )

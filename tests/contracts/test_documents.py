@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from contracts.documents import load_json, load_yaml, read_json_or_yaml, read_yaml
 from contracts.errors import BadContract, BadFloor
 from contracts.excerpts import printable
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def refusal_of(load, text, error=BadContract):
@@ -92,7 +92,9 @@ def test_a_byte_order_mark_is_dropped():
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, "- " * 101 + "x", "[" * 101 + "]" * 101, '{"a":' * 100_000], ids=["open", "lists", "closed", "objects"]
+    "text",
+    ["[" * 100_000, "- " * 101 + "x", "[" * 101 + "]" * 101, '{"a":' * 100_000],
+    ids=["open", "lists", "closed", "objects"],
 )
 def test_deep_nesting_is_refused_without_recursion(text):
     assert "nested deeper" in refusal_of(load_yaml, text)
@@ -118,7 +120,7 @@ def test_a_place_names_the_nearest_line_above_it():
     [
         ('{"a":1,\n"b":{"c":1,\n"x":[{"c":2}],"c":3}}', "line 3: key 'c' stands twice"),
         ('{"a\\u0062":1,"ab":2}', "line 1: key 'ab' stands twice"),
-        ('[1,\n NaN]', "line 2: NaN is not JSON: write null"),
+        ("[1,\n NaN]", "line 2: NaN is not JSON: write null"),
         ('{"a":-Infinity}', "-Infinity is not JSON"),
         ("[1e999]", "too large"),
         ("[9007199254740993]", "more digits"),
@@ -145,7 +147,12 @@ def test_json_is_read_as_json_where_yaml_would_change_it():
     assert "stands twice" in refusal_of(read_json_or_yaml, '{"a":1,"a":2}')
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers(-99, 99) | st.text("abc: #-", max_size=9), lambda i: st.lists(i, max_size=3)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-99, 99) | st.text("abc: #-", max_size=9),
+        lambda i: st.lists(i, max_size=3),
+    )
+)
 def test_json_written_by_json_is_read_back(value):
     assert load_json(json.dumps(value), "x") == value
 

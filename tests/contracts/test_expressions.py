@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from contracts.errors import BadContract, BadFloor, ExpressionFailed
-from contracts.expressions import MAX_CHARS, Expression, days_between
+from contracts.expressions import MAX_CHARS, Expression, _compile, days_between
 
 VARIABLES = ("item", "output", "as_of", "row")
 ROW = {
@@ -158,7 +158,7 @@ def test_no_expression_of_the_allowed_length_ends_the_process():
 import sys
 from contracts.errors import ShopfloorError
 from contracts.expressions import MAX_CHARS, Expression
-shapes = ["(", "[", "{1:", "!", "-", "1+", "true?", "row.", "row[", "a(", "[[1].all(x,", "'", "\\\\", "row.a", "&&", "?:", "(("]
+shapes = ["(", "[", "{1:", "!", "-", "1+", "true?", "row.", "row[", "a(", "[[1].all(x,", "'", "\\\\", "&&", "?:"]
 for shape in shapes:
     for text in (shape * (MAX_CHARS // len(shape)), "row" + ".a" * 998, "1" + "+1" * 999, "(" * 999 + "1" + ")" * 999):
         try:
@@ -170,6 +170,12 @@ print("alive")
     # A crash of the library would take pytest with it.
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "alive\n", done.stderr[-500:]
+
+
+def test_a_panic_of_the_library_is_a_refusal_and_no_crash():
+    # Beyond the length that is let through, where the library gives up on its own message.
+    with pytest.raises(BadContract, match="not a CEL expression"):
+        _compile("(" * 100_000 + "1" + ")" * 100_000, "", BadContract)
 
 
 def test_days_are_counted_across_zones_and_backwards():

@@ -7,7 +7,8 @@ GRANT USAGE ON SCHEMA inspect TO $everyone;
 SET LOCAL search_path = inspect, $schema;
 
 CREATE VIEW batches WITH (security_invoker = true) AS
-SELECT b.id::text AS id, w.name AS workspace, b.flow, encode(b.source_sha256, 'hex') AS source_sha256, b.rows_read AS rows_total, b.state
+SELECT b.id::text AS id, w.name AS workspace, b.flow, encode(b.source_sha256, 'hex') AS source_sha256, b.rows_read AS rows_total, b.state,
+       b.accepted, b.rejected, b.duplicate, b.context, b.finished_at
   FROM $schema.batches b JOIN $schema.workspaces w ON w.id = b.workspace_id;
 
 CREATE VIEW batch_rows WITH (security_invoker = true) AS
@@ -42,7 +43,7 @@ SELECT i.id::text AS id, w.name AS workspace, i.order_id::text AS order_id, i.ba
        coalesce(k.name, '') AS cell, coalesce(k.name, '') AS contract, coalesce(k.version, '') AS contract_version,
        coalesce(q.stage, a.stage) AS stage, coalesce(q.state, a.state) AS state, s.reason, s.waiting_on,
        coalesce(q.fence, a.fence) AS fence, q.due_at, coalesce(q.rounds, a.rounds)::int AS rework_rounds, i.depth::int AS depth,
-       a.item_id IS NOT NULL AS archived, i.created_at
+       a.item_id IS NOT NULL AS archived, i.created_at, coalesce(a.finding, '') AS finding
   FROM $schema.items i JOIN $schema.workspaces w ON w.id = i.workspace_id
   LEFT JOIN $schema.queue q ON q.item_id = i.id
   LEFT JOIN $schema.standing s ON s.item_id = i.id
@@ -65,19 +66,31 @@ SELECT m.item_id::text AS item_id, w.name AS workspace, m.fence, coalesce(wk.nam
   LEFT JOIN $schema.claims c ON c.id = m.claim_id LEFT JOIN $schema.workers wk ON wk.id = c.worker_id
   LEFT JOIN $schema.moves n ON n.item_id = m.item_id AND n.no = m.no + 1;
 
--- An attempt is a lease and how it ended. `no` counts the leases of an item in a stage.
+-- An attempt is a lease and how it ended. `no` counts the leases of an item in a stage. An attempt that failed has the
+-- cause it was counted under: as its execution or the note of its move says, or by where the item went from it.
+-- A contract's own ceilings hold in its workcell, and for contract, qa and drift wherever they are found.
 CREATE VIEW attempts WITH (security_invoker = true) AS
-SELECT m.item_id::text || '/' || m.fence AS id, m.item_id::text AS item_id, w.name AS workspace, l.to_stage AS stage,
-       row_number() OVER (PARTITION BY m.item_id, l.to_stage ORDER BY m.fence)::int AS no, m.fence,
-       m.at AS started_at, n.at AS ended_at, coalesce(t.outcome, nl.move) AS outcome,
-       coalesce(t.cause, CASE WHEN nl.move IN ('expire') THEN 'crash' END) AS cause,
-       coalesce((SELECT (convert_from(k.body, 'UTF8')::json #>> ARRAY['limits', 'attempts', t.cause])::int FROM $schema.contracts k WHERE k.id = t.contract_id),
-                CASE coalesce(t.cause, CASE WHEN nl.move = 'expire' THEN 'crash' END) $ceilings END) AS ceiling
-  FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal AND l.to_state = 'leased'
-  JOIN $schema.workspaces w ON w.id = m.workspace_id
-  LEFT JOIN $schema.moves n ON n.item_id = m.item_id AND n.no = m.no + 1
-  LEFT JOIN $schema.legal_moves nl ON nl.number = n.legal
-  LEFT JOIN $schema.attempts t ON t.item_id = m.item_id AND t.fence = m.fence;
+SELECT e.item_id::text || '/' || e.fence AS id, e.item_id::text AS item_id, e.workspace, e.stage, e.no, e.fence, e.started_at, e.ended_at, e.outcome, e.cause,
+       CASE WHEN e.cause IS NOT NULL THEN coalesce(
+         CASE WHEN e.stage = 'workcell' OR e.cause IN ('contract', 'qa', 'drift') THEN
+           (SELECT (convert_from(k.body, 'UTF8')::json #>> ARRAY['limits', 'attempts', e.cause])::int FROM $schema.contracts k
+             WHERE k.id = coalesce((SELECT q.contract_id FROM $schema.queue q WHERE q.item_id = e.item_id),
+                                   (SELECT f.contract_id FROM $schema.archived_items f WHERE f.item_id = e.item_id))) END,
+         CASE e.cause $ceilings END) END AS ceiling
+  FROM (
+    SELECT m.item_id, w.name AS workspace, l.to_stage AS stage, m.fence, m.at AS started_at, n.at AS ended_at, coalesce(t.outcome, nl.move) AS outcome,
+           row_number() OVER (PARTITION BY m.item_id, l.to_stage ORDER BY m.fence)::int AS no,
+           CASE WHEN t.cause IS NOT NULL THEN t.cause
+                WHEN nl.move = 'expire' OR nl.move = 'bury' AND starts_with(n.reason, 'the lease ran out') THEN 'crash'
+                WHEN nl.move IN ('retry', 'bury') AND split_part(n.reason, ':', 1) IN ($causes) THEN split_part(n.reason, ':', 1)
+                WHEN nl.move = 'drift' THEN 'drift'
+                WHEN nl.from_stage = 'artifact' AND nl.to_stage = 'rework' THEN 'contract'
+                WHEN nl.from_stage = 'qa' AND nl.from_state = 'leased' AND nl.to_stage = 'rework' THEN 'qa' END AS cause
+      FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal AND l.to_state = 'leased'
+      JOIN $schema.workspaces w ON w.id = m.workspace_id
+      LEFT JOIN $schema.moves n ON n.item_id = m.item_id AND n.no = m.no + 1
+      LEFT JOIN $schema.legal_moves nl ON nl.number = n.legal
+      LEFT JOIN $schema.attempts t ON t.item_id = m.item_id AND t.fence = m.fence) e;
 
 CREATE VIEW contracts WITH (security_invoker = true) AS
 SELECT name, version, encode(sha256, 'hex') AS sha256, convert_from(body, 'UTF8') AS body, published_at FROM $schema.contracts;

@@ -1,0 +1,91 @@
+"""Acting on one thing or many: ids from arguments or stdin, a result for each, and the exit code that sums them up."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from contracts.errors import BadInput, PartlyDone, Refused, ShopfloorError
+
+from console.output import document, listing, printable
+from console.spans import seconds_of
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one thing that somebody asked for."""
+
+    id: str
+    about: str
+    outcome: str
+    """What was done, in a word or two; empty when it was refused."""
+    error: ShopfloorError | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return it as a row."""
+        why = self.error.message if self.error else ""
+        return {
+            "id": self.id,
+            "about": self.about,
+            "outcome": self.outcome or "refused",
+            "code": self.error.instance_code if self.error else "",
+            "why": why,
+            "next": self.error.hint if self.error else "",
+        }
+
+
+class Span(click.ParamType[float]):
+    """A length of time such as 90s, 15m, 2h, 3d; seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        try:
+            return seconds_of(str(value))
+        except BadInput as error:
+            self.fail(error.message, param, ctx)
+
+
+def given(words: Sequence[str]) -> list[str]:
+    """Return the ids on the command line, each once; `-` stands for stdin, one a line."""
+    found: dict[str, None] = {}
+    for word in words:
+        lines: Iterable[str] = sys.stdin if word == "-" else [word]
+        for line in lines:
+            if line.strip():
+                found[line.strip()] = None
+    return list(found)
+
+
+def many_need_yes(count: int, *, yes: bool, dry_run: bool, verb: str) -> None:
+    """Return when one thing is meant, or the person said --yes, or only looks. Raises BadInput."""
+    if count > 1 and not yes and not dry_run:
+        raise BadInput(f"{verb} would act on {count}: say --yes, or look first with --dry-run", code="input.yes")
+
+
+def report(results: Sequence[Result], form: str, *, verb: str, more: Mapping[str, Any] | None = None) -> None:
+    """Print a result for each thing, then raise what the whole comes to: nothing, the error, or PartlyDone."""
+    rows = [result.row() for result in results]
+    refused = [result.error for result in results if result.error]
+    if form == "json":
+        document({"results": rows, "done": len(results) - len(refused), "refused": len(refused), **(more or {})})
+    elif form == "text" and len(results) == 1:
+        if not refused:
+            click.echo(f"{results[0].outcome}: {results[0].id}  {printable(results[0].about)}".rstrip())
+    else:
+        columns = ["id", "about", "outcome", "why"] if form == "text" else ["id", "about", "outcome", "code", "why", "next"]
+        listing(form, rows, name="results", columns=columns, empty=f"nothing to {verb}")
+    if not refused:
+        return
+    if len(refused) < len(results):
+        raise PartlyDone(f"{verb}: {len(results) - len(refused)} of {len(results)} done, {len(refused)} refused; each says why above")
+    first = refused[0]
+    if len(refused) == 1:
+        raise first
+    if len({error.exit_code for error in refused}) > 1:
+        raise Refused(f"{verb}: none of {len(refused)} done; each says why above")
+    raise type(first)(f"{verb}: none of {len(refused)} done, the first because {first.message}", hint=first.hint, code=first.instance_code)

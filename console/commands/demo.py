@@ -1,0 +1,133 @@
+"""demo: the main job on the sample tracker, or on an export of one's own."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from console.output import document, formats, printable, progress, progress_done
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "tracker.jsonl"
+
+
+@click.command()
+@click.option("--input", "file", metavar="FILE", type=click.Path(path_type=Path), help="an export: GitHub's REST shape or what gh prints; JSONL, JSON or .gz")
+@click.option("--complete", is_flag=True, help="also approve as the demo's reviewer, apply to a local tracker folder, and archive")
+@click.option("--reset", is_flag=True, help="stop everything and remove what shopfloor keeps in its data folder; nothing else")
+@click.option("--timeout", default=600, show_default=True, type=click.IntRange(1), metavar="SECONDS", help="give up when work still moves after this")
+@formats()
+def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str) -> None:
+    """Take in a tracker, review every open item, and end at the inbox.
+
+    \b
+    Example:
+      shopfloor demo --input issues.jsonl.gz
+    """
+    if reset:
+        _reset(form)
+        return
+    from contracts.lifecycle import Role
+    from pipeline import crew, demonstration, logs
+    from pipeline.compose import open_shop
+    from pipeline.setup import set_up
+
+    started = time.monotonic()
+    source = file or SAMPLE
+    _refuse_unreadable(source)
+    progress("starting PostgreSQL and Valkey")
+    shop = open_shop()
+    logs.configure("error")
+    set_up(shop)
+    crew.start_background(shop)
+    with shop.connect(Role.OPERATE, name="demo") as conn:
+        workspace = shop.workspace_id(conn)
+        tokens = demonstration.tokens(shop, conn, workspace)
+    progress("filling the local tracker")
+    report = demonstration.take_export(shop, source, _show_intake)
+    done = demonstration.Demonstration(report, reviewer_token=tokens[0], submitter_token=tokens[1])
+    demonstration.wait_for_quiet(shop, workspace, _show_moving, seconds=timeout)
+    approved = 0
+    if complete:
+        approved = demonstration.approve_all(shop, workspace, tokens[0])
+        demonstration.wait_for_quiet(shop, workspace, _show_moving, seconds=timeout)
+    demonstration.account(shop, workspace, done)
+    done.unsupported, done.export_command = demonstration.unsupported(source)
+    done.seconds = time.monotonic() - started
+    progress_done()
+    if form == "json":
+        document(demonstration.as_document(done))
+    else:
+        _tell(shop, done, approved)
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Look at the file before anything is started: a wrong name should cost no servers."""
+    from pipeline.sources import open_source
+
+    with open_source(str(path)):
+        pass
+
+
+def _show_intake(report: Any, source: Any) -> None:
+    share = f" {100 * source.bytes_read / source.total_bytes:.0f}%" if source.total_bytes else ""
+    progress(f"intake{share} · {report.rows} rows")
+
+
+def _show_moving(moving: int) -> None:
+    progress(f"on the line · {moving} items move")
+
+
+def _reset(form: str) -> None:
+    from contracts.errors import Unavailable
+    from pipeline.compose import open_shop
+    from pipeline.demonstration import reset
+    from pipeline.settings import load
+    from queues.embedded import default_data_dir, stop
+
+    settings = load()
+    try:
+        shop = open_shop(settings, start=False)
+    except Unavailable:
+        shop = None
+    folder = settings.data_dir or default_data_dir()
+    removed = reset(folder, shop, stop)
+    if form == "json":
+        document({"removed": removed, "data_dir": folder})
+    else:
+        click.echo(f"removed {folder}" if removed else f"nothing of shopfloor's is in {folder}")
+
+
+def _tell(shop: Any, done: Any, approved: int) -> None:
+    """End with the account, the board, the inbox, and what to type next."""
+    report = done.report
+    click.secho(f"{report.rows} rows in {done.seconds:.1f} s, every one accounted for", bold=True)
+    click.echo(f"  {report.accepted} accepted ({report.context} as context) · {report.rejected} rejected · {report.duplicate} known before")
+    click.echo("  orders: " + (" · ".join(f"{count} {state.replace('_', ' ')}" for state, count in done.ends.items()) or "none"))
+    for bad in report.first_rejects:
+        click.echo(f"  line {bad.line}, {bad.field or 'row'}: {printable(bad.message)} [{bad.code}]")
+    click.echo()
+    click.secho("Proposals", bold=True)
+    for finding, count in done.findings.items():
+        click.echo(f"  {count:4}  {finding}")
+    if not done.findings:
+        click.echo("  none")
+    click.echo("  state: " + (" · ".join(f"{count} {state}" for state, count in done.proposals.items()) or "–"))
+    if approved:
+        click.echo(f"  {approved} were approved by demo-reviewer and applied to {shop.tracker_dir}")
+    if done.unsupported:
+        click.echo()
+        click.secho("What this export cannot support", bold=True)
+        for finding, missing in done.unsupported:
+            click.echo(f"  {finding}: no field {missing}")
+        click.echo(f"  an export that can: {done.export_command}")
+    click.echo()
+    click.secho("Two actors, because nobody approves what they submitted", bold=True)
+    click.echo(f"  reviewer  demo-reviewer  SHOPFLOOR_TOKEN={done.reviewer_token}")
+    click.echo(f"  submitter intake         SHOPFLOOR_TOKEN={done.submitter_token}")
+    click.echo()
+    click.secho("Next", bold=True)
+    click.echo("  shopfloor status              the board")
+    click.echo("  shopfloor review inbox        what waits for you")
+    click.echo("  shopfloor review next         see exactly what will run, and decide")
+    click.echo("  shopfloor down                stop everything")

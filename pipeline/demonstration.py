@@ -1,0 +1,208 @@
+"""The main job, start to end: a tracker export in, every row accounted for, an inbox of proposals, and what was approved applied."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from contracts.errors import BadInput, Conflict, Refused
+from contracts.lifecycle import Role
+from queues.database import Connection, transaction
+from workcells.appliers.tracker_seed import seed
+from workcells.shapes import RowRefused
+from workcells.shapes.catalogue import SHAPES
+from workcells.shapes.github_issue import export_command, unsupported_findings
+
+from pipeline.clearances import Answer, Ballot, decide_all
+from pipeline.compose import Shop
+from pipeline.crew import running, stop_background
+from pipeline.intake import Report, take_in
+from pipeline.people import ensure_actor, issue_token
+from pipeline.setup import SERVICE, load_registry
+from pipeline.sources import Row, Source, open_source
+from pipeline.taking import open_intake
+
+FLOW = "issue-sweep"
+REVIEWER = "demo-reviewer"
+_LOOKED_AT = 200
+_CREW_SECONDS = 15.0
+"""A crew that was just started may take this long to say so."""
+
+
+@dataclass(slots=True)
+class Demonstration:
+    """What one run of the demo came to."""
+
+    report: Report
+    ends: dict[str, int] = field(default_factory=dict)
+    """Orders of the rows, by final state, or by what they wait for."""
+    proposals: dict[str, int] = field(default_factory=dict)
+    findings: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    reviewer_token: str = ""
+    submitter_token: str = ""
+    unsupported: list[tuple[str, str]] = field(default_factory=list)
+    """Findings that the file's rows cannot support, with the field that is missing."""
+    export_command: str = ""
+
+
+def tokens(shop: Shop, conn: Connection, workspace: UUID) -> tuple[str, str]:
+    """Return new tokens of the demo's reviewer and of its submitter: two actors, because nobody approves their own."""
+    reviewer = ensure_actor(conn, workspace, REVIEWER, kind="person", roles=("reviewer",))
+    submitter = ensure_actor(conn, workspace, SERVICE, kind="service", roles=("submitter",))
+    return (
+        issue_token(conn, workspace, reviewer, label="demo", by="demo", days=30),
+        issue_token(conn, workspace, submitter, label="demo", by="demo", days=30),
+    )
+
+
+def take_export(shop: Shop, path: Path, progress: Callable[[Report, Source], None]) -> Report:
+    """Make a local tracker of the export's open items, then take the export in."""
+    seed(shop.tracker_dir, _open_rows(path))
+    with shop.connect(Role.INTAKE, name="demo-intake") as conn, open_source(str(path)) as source:
+        job = open_intake(
+            conn, shop.store, shop.workspace_id(conn), FLOW, load_registry(), submitter=SERVICE, doorbell=shop.doorbell(), progress=progress
+        )
+        return take_in(job, source)
+
+
+def _open_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows that proposals may be about, in the flow's shape; what cannot be used is intake's to tell."""
+    normalise = SHAPES["github_issue"].normalise
+    with open_source(str(path)) as source:
+        for row in source.rows():
+            if isinstance(row, Row):
+                try:
+                    value = normalise(row.value)
+                except RowRefused:
+                    continue
+                if value["state"] == "open":
+                    yield value
+
+
+def unsupported(path: Path) -> tuple[list[tuple[str, str]], str]:
+    """Return which findings the export cannot support, and the command whose output can."""
+    missing: dict[tuple[str, str], None] = {}
+    repo = "OWNER/REPO"
+    with open_source(str(path)) as source:
+        kinds: dict[bool, dict[str, Any]] = {}
+        for row in islice(source.rows(), _LOOKED_AT):
+            if isinstance(row, Row):
+                kinds.setdefault(bool(row.value.get("pull_request")) or "mergedAt" in row.value, row.value)
+    for sample in kinds.values():
+        missing |= dict.fromkeys(unsupported_findings(sample))
+        try:
+            repo = SHAPES["github_issue"].normalise(sample)["repo"]
+        except RowRefused:
+            continue
+    return list(missing), export_command(repo) if missing else ""
+
+
+_OPEN_WORK = """
+SELECT count(*) FILTER (WHERE q.state IN ('ready', 'leased') OR q.wait = 'dependency'), count(*) FROM queue q WHERE q.workspace_id = ANY (workspaces_in_use())
+"""
+
+
+def wait_for_quiet(shop: Shop, workspace: UUID, progress: Callable[[int], None], *, seconds: float) -> None:
+    """Return when nothing moves any more: every item has ended or waits for a person. Raises Conflict at the deadline."""
+    deadline = time.monotonic() + seconds
+    starting = time.monotonic() + _CREW_SECONDS
+    with shop.connect(Role.READ, name="demo") as conn:
+        while True:
+            with transaction(conn, workspace):
+                row = conn.execute(_OPEN_WORK).fetchone()
+            moving = int(row[0]) if row else 0
+            if not moving:
+                return
+            if time.monotonic() > deadline:
+                raise Conflict(f"{moving} items still move after {seconds:.0f} s", hint="shopfloor status   ·   then run the same command again")
+            if time.monotonic() > starting and running(shop) is None:
+                raise Refused("the crew ended before the work did", hint=f"look into {shop.data_dir / 'log'}, then: shopfloor up")
+            progress(moving)
+            time.sleep(0.1)
+
+
+_ENDS = """
+SELECT CASE WHEN o.state <> 'open' THEN o.state ELSE coalesce('waiting_' || q.wait, q.state, 'open') END, count(DISTINCT o.id)
+  FROM batch_rows r JOIN orders o ON o.id = r.order_id LEFT JOIN items i ON i.order_id = o.id LEFT JOIN queue q ON q.item_id = i.id
+ WHERE r.batch_id = %s GROUP BY 1 ORDER BY 1
+"""
+_PROPOSALS = """
+SELECT p.state, count(*) FROM batch_rows r JOIN proposals p ON p.order_id = r.order_id WHERE r.batch_id = %s GROUP BY 1 ORDER BY 1
+"""
+_FINDINGS = """
+SELECT p.finding || ': ' || p.action, count(*) FROM batch_rows r JOIN proposals p ON p.order_id = r.order_id WHERE r.batch_id = %s GROUP BY 1 ORDER BY 2 DESC, 1
+"""
+
+
+def account(shop: Shop, workspace: UUID, done: Demonstration) -> None:
+    """Fill ends, proposals and findings of the orders that the batch's rows belong to, duplicates included."""
+    with shop.connect(Role.READ, name="demo") as conn, transaction(conn, workspace):
+        batch = [done.report.batch_id]
+        done.ends = dict(conn.execute(_ENDS, batch).fetchall())
+        done.proposals = dict(conn.execute(_PROPOSALS, batch).fetchall())
+        done.findings = dict(conn.execute(_FINDINGS, batch).fetchall())
+
+
+def approve_all(shop: Shop, workspace: UUID, token: str) -> int:
+    """Approve every open proposal as the demo's reviewer, ring the apply lanes, and return how many were approved."""
+    with shop.connect(Role.REVIEW, name="demo") as conn:
+        with transaction(conn, workspace):
+            rows = conn.execute("SELECT id, sha256 FROM proposals WHERE state = 'open' AND adapter = 'tracker' ORDER BY id").fetchall()
+        decided = decide_all(conn, workspace, token, (Ballot(*row) for row in rows), Answer.APPROVE, "demo", by=REVIEWER)
+    shop.doorbell().ring({one.lane for one in decided if one.lane})
+    failed = [one for one in decided if one.error is not None]
+    if failed:
+        raise Refused(f"{len(failed)} of {len(decided)} proposals could not be approved: {failed[0].error}")
+    return len(decided)
+
+
+def reset(shop_dir: Path, shop: Shop | None, stop_services: Callable[[Path], None]) -> list[str]:
+    """Remove exactly what shopfloor keeps in its data folder, after stopping what runs there; return the names removed.
+
+    Raises BadInput when the folder holds something that is not shopfloor's.
+    """
+    if shop is not None:
+        stop_background(shop)
+        stop_services(shop_dir)
+    if not shop_dir.exists():
+        return []
+    known = {entry.name for entry in shop_dir.iterdir()} & OURS
+    strange = sorted({entry.name for entry in shop_dir.iterdir()} - OURS)
+    for name in sorted(known):
+        path = shop_dir / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if strange:
+        raise BadInput(f"{shop_dir} also holds {', '.join(strange[:5])}, which is not shopfloor's and was left alone")
+    shop_dir.rmdir()
+    return sorted(known)
+
+
+OURS = frozenset(
+    {"shopfloor.json", "shopfloor.lock", "secrets", "etc", "run", "log", "postgres", "valkey", "bin", "making", "blobs", "tracker"}
+)
+"""Everything that shopfloor makes in a data folder."""
+
+
+def as_document(done: Demonstration) -> dict[str, Any]:
+    """Return the run as the fields of the demo's JSON document."""
+    report = done.report
+    return {
+        "rows": report.rows,
+        "accepted": report.accepted,
+        "rejected": report.rejected,
+        "duplicate": report.duplicate,
+        "context": report.context,
+        "ends": done.ends,
+        "proposals": done.proposals,
+        "findings": done.findings,
+        "seconds": round(done.seconds, 3),
+        "batch": str(report.batch_id),
+        "unsupported_findings": [{"finding": finding, "missing": missing} for finding, missing in done.unsupported],
+        "export_command": done.export_command,
+        "tokens": {"reviewer": done.reviewer_token, "submitter": done.submitter_token},
+    }

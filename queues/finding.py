@@ -1,0 +1,180 @@
+"""Finding items: by what people type (an id, its beginning, a subject key), and by filters, a bounded page at a time."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg.rows import dict_row
+from contracts.errors import BadInput, NotFound
+from contracts.excerpts import printable
+from contracts.lifecycle import ARCHIVED, Reason, State, Wait
+from queues.database import Connection
+
+_ID = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
+_LEAST_PREFIX = 8
+_SPREAD = 20
+"""Candidates that an ambiguous prefix is looked up for."""
+
+
+class Found(NamedTuple):
+    """An item and its order."""
+
+    item_id: UUID
+    order_id: UUID
+    subject_key: str
+
+
+_BY_ITEM = """
+SELECT i.id, i.order_id, o.subject_key FROM items i JOIN orders o ON o.id = i.order_id
+ WHERE i.id BETWEEN %s AND %s ORDER BY i.id LIMIT %s
+"""
+_BY_ORDER = """
+SELECT i.id, i.order_id, o.subject_key FROM orders o JOIN items i ON i.order_id = o.id
+ WHERE o.id BETWEEN %s AND %s ORDER BY i.id LIMIT %s
+"""
+# Flows are few and come first in the index: named one by one, they make a subject a lookup instead of a scan.
+_BY_SUBJECT = """
+SELECT i.id, i.order_id, o.subject_key FROM orders o JOIN items i ON i.order_id = o.id
+ WHERE o.workspace_id = ANY (workspaces_in_use()) AND o.flow = ANY (ARRAY(SELECT DISTINCT flow FROM batches))
+   AND o.subject_key = %s
+ ORDER BY (o.state = 'open') DESC, o.created_at DESC, o.id DESC, i.id DESC LIMIT 1
+"""
+
+
+def find_item(conn: Connection, text: str) -> Found:
+    """Return the item that a person means: by item id, order id, the unique beginning of either, or subject key.
+
+    A subject means its open order, else its newest. Call inside a transaction over the workspace.
+    Raises NotFound, and BadInput for a beginning that several share.
+    """
+    wanted = text.strip()
+    bounds = _bounds(wanted)
+    if bounds is not None:
+        for statement in (_BY_ITEM, _BY_ORDER):
+            rows = conn.execute(statement, [*bounds, _SPREAD]).fetchall()
+            if len(rows) > 1 and len({row[1] for row in rows}) > 1:
+                many = f"{len(rows)} or more" if len(rows) == _SPREAD else str(len(rows))
+                raise BadInput(
+                    f"{many} items start with {printable(wanted)!r}: expected one", hint="type more of its id"
+                )
+            if rows:
+                return Found(*rows[-1])
+    row = conn.execute(_BY_SUBJECT, [wanted]).fetchone() if wanted and "\0" not in wanted else None
+    if row is None:
+        raise NotFound(
+            f"no item, order or subject {printable(wanted)!r} in this workspace",
+            hint="shopfloor items lists what is on the line; with --archived, what has ended",
+        )
+    return Found(*row)
+
+
+def _bounds(text: str) -> tuple[UUID, UUID] | None:
+    """Return the first and last id that start with `text`; None when it cannot be the beginning of an id."""
+    digits = text.replace("-", "").lower()
+    if not _ID.fullmatch(text) or not _LEAST_PREFIX <= len(digits) <= 32:
+        return None
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which items are wanted; what is empty does not narrow."""
+
+    lane: str = ""
+    stage: str = ""
+    state: str = ""
+    reason: str = ""
+    flow: str = ""
+    order: str = ""
+    batch: UUID | None = None
+    archived: bool = False
+
+
+_FROM_QUEUE = """
+SELECT q.item_id AS id, o.subject_key AS subject, q.flow, coalesce(k.name, '') AS cell, q.lane, q.stage, q.state,
+       s.reason, s.since, s.waiting_on, CASE WHEN q.state = 'ready' THEN q.due_at END AS due_at, i.batch_id,
+       i.payload_sha256
+  FROM queue q JOIN standing s ON s.item_id = q.item_id
+  JOIN items i ON i.id = q.item_id JOIN orders o ON o.id = q.order_id LEFT JOIN contracts k ON k.id = q.contract_id
+ WHERE {where} ORDER BY q.item_id LIMIT %(limit)s
+"""
+_FROM_ARCHIVE = """
+SELECT q.item_id AS id, o.subject_key AS subject, q.flow, coalesce(k.name, '') AS cell, q.lane, q.stage, q.state,
+       NULL AS reason, q.archived_at AS since, '' AS waiting_on, NULL AS due_at, i.batch_id, i.payload_sha256,
+       q.finding
+  FROM archived_items q JOIN items i ON i.id = q.item_id JOIN orders o ON o.id = q.order_id
+  LEFT JOIN contracts k ON k.id = q.contract_id
+ WHERE {where} ORDER BY q.item_id DESC LIMIT %(limit)s
+"""
+# What a reason implies of the row itself comes before the view is asked: the view costs lookups for each row.
+_IMPLIES = {Reason.SILENT: "q.state = 'leased'", Reason.LEASED: "q.state = 'leased'"} | {
+    reason: f"q.wait = '{reason}'" if reason in set(Wait) else "q.state = 'ready'"
+    for reason in Reason
+    if reason not in (Reason.SILENT, Reason.LEASED)
+}
+
+
+def list_items(conn: Connection, wanted: Filter, *, limit: int, after: UUID | None = None) -> list[dict[str, Any]]:
+    """Return up to `limit` items: those on the line oldest first, archived ones newest first.
+
+    `after` is the last id of the page before. Call inside a transaction over the workspace.
+    """
+    values: dict[str, Any] = {"limit": limit, "after": after, "batch": wanted.batch}
+    where = ["q.workspace_id = ANY (workspaces_in_use())"]
+    for name in ("lane", "stage", "state", "flow"):
+        if value := getattr(wanted, name):
+            values[name] = value
+            where.append(f"q.{name} = %({name})s")
+    if wanted.reason:
+        reason = reason_named(wanted.reason)
+        values["reason"] = reason.value
+        where += [_IMPLIES[reason], "s.reason = %(reason)s"]
+    if wanted.order:
+        values["order"] = find_item(conn, wanted.order).order_id
+        where.append("q.order_id = %(order)s")
+    if wanted.batch is not None:
+        where.append("i.batch_id = %(batch)s")
+    if after is not None:
+        where.append("q.item_id < %(after)s" if wanted.archived else "q.item_id > %(after)s")
+    statement = _FROM_ARCHIVE if wanted.archived else _FROM_QUEUE
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement.format(where=" AND ".join(where)), values).fetchall()
+
+
+def reason_named(text: str) -> Reason:
+    """Return a reason by its name. Raises BadInput with the names that there are."""
+    try:
+        return Reason(text)
+    except ValueError:
+        raise BadInput(f"{printable(text)!r} is no reason: expected one of {', '.join(Reason)}") from None
+
+
+def is_archived_state(state: str) -> bool:
+    """Return whether items of a state have left the line. Raises BadInput for a name that is no state."""
+    try:
+        return State(state) in ARCHIVED
+    except ValueError:
+        names = ", ".join(state for state in State if state is not State.NONE)
+        raise BadInput(f"{printable(state)!r} is no state: expected one of {names}") from None
+
+
+_BATCH = "SELECT id FROM batches WHERE id BETWEEN %s AND %s ORDER BY id LIMIT 2"
+
+
+def find_batch(conn: Connection, text: str) -> UUID:
+    """Return a batch by its id, the unique beginning of it, or `latest`. Raises NotFound or BadInput.
+
+    Call inside a transaction over the workspace.
+    """
+    if text == "latest":
+        rows = conn.execute("SELECT id FROM batches ORDER BY created_at DESC, id DESC LIMIT 1").fetchall()
+    else:
+        bounds = _bounds(text.strip())
+        rows = conn.execute(_BATCH, bounds).fetchall() if bounds else []
+    if len(rows) > 1:
+        raise BadInput(f"several batches start with {printable(text)!r}: expected one", hint="shopfloor batch list")
+    if not rows:
+        raise NotFound(f"no batch {printable(text)!r} in this workspace", hint="shopfloor batch list")
+    found: UUID = rows[0][0]
+    return found

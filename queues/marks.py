@@ -1,0 +1,43 @@
+"""What people may write on a queue row besides its moves. Stage, state, fence and move number are the mover's alone."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from contracts.lifecycle import Wait
+
+from queues.database import Connection
+
+_FORGIVE = """
+UPDATE queue SET crashes = least(crashes, 1), transients = 0, throttles = 0, contract_breaks = 0, qa_rejects = 0, drifts = 0
+ WHERE item_id = ANY(%s)
+"""
+
+
+def forgive(conn: Connection, items: Sequence[UUID]) -> None:
+    """Give items a new run of attempts, by a person's word. One that was in a crash keeps one, so that it still travels alone."""
+    conn.execute(_FORGIVE, [list(items)])
+
+
+def await_another(conn: Connection, item: UUID, waiting_on: str) -> None:
+    """Mark an item as waiting for a second reviewer; it stays where it is."""
+    conn.execute(
+        "UPDATE queue SET wait = %s, waiting_on = %s WHERE item_id = %s AND state = 'waiting'", [Wait.SECOND_APPROVAL.value, waiting_on, item]
+    )
+
+
+# A dead letter ends by the move that buried it: there is no further move to record, only its row to file.
+_FILE_DEAD = """
+WITH gone AS (DELETE FROM queue WHERE item_id = ANY(%s) AND state = 'dead' RETURNING *),
+filed AS (
+  INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds, stage, state, lane, flow, finding, archived_at)
+  SELECT item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds, stage, state, lane, flow, 'dead', clock() FROM gone)
+UPDATE orders o SET state = 'dead', closed_at = clock(), finding = 'dead'
+  FROM gone g
+ WHERE o.id = g.order_id AND o.state = 'open' AND NOT EXISTS (
+   SELECT FROM items i JOIN queue q ON q.item_id = i.id WHERE i.order_id = g.order_id AND q.item_id NOT IN (SELECT item_id FROM gone))
+"""
+
+
+def file_dead(conn: Connection, items: Sequence[UUID]) -> None:
+    """Take dead letters out of the hot table for good, and close each order with its last item."""
+    conn.execute(_FILE_DEAD, [list(items)])

@@ -1,0 +1,152 @@
+"""Pauses: switches on a scope, with who, why and until. Claiming reads them, so they hold from the next claim on."""
+
+import re
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from contracts.documents import load_yaml
+from contracts.errors import BadInput, NotFound
+from contracts.identity import new_id
+from contracts.lifecycle import LINE, Stage
+
+from queues.database import Connection, transaction
+
+KINDS = {
+    "all": "everything, in every workspace",
+    "workspace": "this workspace",
+    "pod:NAME": "the work of one pod",
+    "flow:NAME": "one flow",
+    "lane:NAME": "one lane, such as apply.tracker",
+    "cell:NAME": "one workcell",
+    "order:ID": "one order",
+    "item:ID": "one item",
+}
+"""The scopes that can be paused, as people type them."""
+
+_NAMED = ("pod", "flow", "lane", "cell", "order", "item")
+_LANE = re.compile(r"[a-z][a-z0-9_.-]{0,80}")
+
+
+class Scope(NamedTuple):
+    """What a pause covers, as its row says it; `workspace_id` is None for everything."""
+
+    kind: str
+    value: str
+    workspace_id: UUID | None
+
+
+class Pause(NamedTuple):
+    """One pause, with the words that lift it."""
+
+    id: UUID
+    scope: str
+    why: str
+    actor: str
+    created_at: datetime
+    until: datetime | None
+
+
+def scope_of(conn: Connection, workspace: UUID, text: str) -> Scope:
+    """Return the scope that a person typed. Raises BadInput for what is none, NotFound for a pod, flow, order or item that is not there."""
+    kind, _, name = text.partition(":")
+    if text == "all":
+        return Scope("all", "all", None)
+    if text == "workspace":
+        return Scope("workspace", str(workspace), workspace)
+    if kind not in _NAMED or not name:
+        raise BadInput(f"{text[:80]!r} is no scope: expected {', '.join(KINDS)}", code="pause.scope")
+    if kind in ("lane", "cell"):
+        return Scope(kind, _lane(kind, name), workspace)
+    return Scope(kind, _known(conn, workspace, kind, name), workspace)
+
+
+def _lane(kind: str, name: str) -> str:
+    lane = f"cell.{name}" if kind == "cell" else name
+    head, _, tail = lane.partition(".")
+    # Lanes have no rows of their own: a name that no lane can have would be a pause that never holds anything.
+    parted = {"cell", Stage.APPLY.value}
+    plain = {stage.value for stage in LINE} - {Stage.APPLY.value, Stage.WORKCELL.value}
+    if not _LANE.fullmatch(lane) or (head in parted) != bool(tail) or head not in parted | plain:
+        raise BadInput(f"{name[:80]!r} is no {kind}: expected {', '.join(sorted(plain))}, cell.NAME or apply.NAME", code="pause.scope")
+    return lane
+
+
+_KNOWN = {
+    "pod": ("SELECT id::text FROM pods WHERE name = %s", "shopfloor floor show"),
+    "order": ("SELECT id::text FROM orders WHERE id = %s", "shopfloor items"),
+    "item": ("SELECT id::text FROM items WHERE id = %s", "shopfloor items"),
+}
+
+
+def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
+    if kind == "flow":
+        return _flow(conn, workspace, name)
+    query, hint = _KNOWN[kind]
+    value: object = name
+    if kind in ("order", "item"):
+        try:
+            value = UUID(name)
+        except ValueError:
+            raise BadInput(f"{name[:60]!r} is not an id", hint=hint, code="pause.scope") from None
+    with transaction(conn, workspace):
+        row = conn.execute(query, [value]).fetchone()
+    if row is None:
+        raise NotFound(f"no {kind} {name[:80]!r} in this workspace", hint=hint)
+    return str(row[0])
+
+
+def _flow(conn: Connection, workspace: UUID, name: str) -> str:
+    """Return a flow of any floor that was ever in force: items of a flow that the floor has dropped may still be on the line."""
+    with transaction(conn, workspace):
+        floors = conn.execute("SELECT id, body FROM floors ORDER BY published_at DESC LIMIT 50").fetchall()
+    if not any(name in load_yaml(body, f"floor {floor}").get("flows", {}) for floor, body in floors):
+        raise NotFound(f"no flow {name[:80]!r} in this workspace", hint="shopfloor floor show")
+    return name
+
+
+def pause(conn: Connection, workspace: UUID, scope: Scope, *, why: str, by: str, until: datetime | None = None) -> UUID:
+    """Stop the scope from starting work and return the pause; what is running ends and is recorded."""
+    if not why.strip():
+        raise BadInput("a pause needs a reason for whoever finds it", hint="--why 'release freeze until Monday'")
+    made = new_id()
+    with transaction(conn, workspace):
+        conn.execute(
+            "INSERT INTO pauses (id, workspace_id, kind, scope, why, actor, until) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            [made, scope.workspace_id, scope.kind, scope.value, why.strip(), by, until],
+        )
+        _audit(conn, scope, by, "pause", why)
+    return made
+
+
+def resume(conn: Connection, workspace: UUID, scope: Scope, *, by: str) -> int:
+    """Lift every pause that stands on exactly this scope and return how many there were. Raises NotFound when none did."""
+    with transaction(conn, workspace):
+        lifted = conn.execute(
+            "UPDATE pauses SET lifted_at = clock(), lifted_by = %s WHERE kind = %s AND scope = %s AND lifted_at IS NULL "
+            "AND workspace_id IS NOT DISTINCT FROM %s AND (until IS NULL OR until > clock()) RETURNING id",
+            [by, scope.kind, scope.value, scope.workspace_id],
+        ).fetchall()
+        if not lifted:
+            raise NotFound("no pause stands on this scope", hint="shopfloor pause list", code="pause.none")
+        _audit(conn, scope, by, "resume", f"{len(lifted)} lifted")
+    return len(lifted)
+
+
+def _audit(conn: Connection, scope: Scope, by: str, action: str, payload: str) -> None:
+    conn.execute("SELECT record_audit(%s, %s, %s, %s, %s)", [scope.workspace_id, by, action, f"{scope.kind}:{scope.value}", payload])
+
+
+_STANDING = """
+SELECT p.id, CASE p.kind WHEN 'all' THEN 'all' WHEN 'workspace' THEN 'workspace' WHEN 'pod' THEN 'pod:' || coalesce(d.name, p.scope)
+         WHEN 'cell' THEN 'cell:' || substr(p.scope, 6) ELSE p.kind || ':' || p.scope END,
+       p.why, p.actor, p.created_at, p.until
+  FROM pauses p LEFT JOIN pods d ON d.id::text = p.scope AND p.kind = 'pod'
+ WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > clock()) ORDER BY p.created_at, p.id
+"""
+
+
+def standing(conn: Connection, workspace: UUID) -> list[Pause]:
+    """Return the pauses that hold now in a workspace, the oldest first, those on everything included."""
+    with transaction(conn, workspace):
+        return [Pause(*row) for row in conn.execute(_STANDING).fetchall()]
