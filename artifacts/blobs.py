@@ -64,12 +64,12 @@ class BlobStore:
 
 
 _READ = """
-SELECT b.item_id, b.sha256, b.bytes FROM unnest(%s::uuid[], %s::bytea[]) AS t (item_id, sha256)
+SELECT b.item_id, b.sha256, b.bytes FROM unnest(%b::uuid[], %b::bytea[]) AS t (item_id, sha256)
   JOIN bodies b ON b.item_id = t.item_id AND b.sha256 = t.sha256
 """
 _WRITE = """
 INSERT INTO bodies (item_id, sha256, workspace_id, bytes)
-SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::uuid[], %s::bytea[]) ON CONFLICT DO NOTHING
+SELECT * FROM unnest(%b::uuid[], %b::bytea[], %b::uuid[], %b::bytea[]) ON CONFLICT DO NOTHING
 """
 
 

@@ -142,7 +142,7 @@ _TABLES: dict[type, tuple[str, tuple[str, ...], str]] = {
 def _insert(kind: type) -> str:
     table, types, clock = _TABLES[kind]
     columns = ", ".join(kind._fields)  # type: ignore[attr-defined]
-    arrays = ", ".join(f"%s::{name}[]" for name in types)
+    arrays = ", ".join(f"%b::{name}[]" for name in types)
     if clock:
         return f"INSERT INTO {table} ({columns}, {clock}) SELECT *, clock() FROM unnest({arrays})"
     return f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays})"

@@ -1,15 +1,15 @@
 """Acting on one thing or many: ids from arguments or stdin, a result for each, and the exit code that sums them up."""
 
+import contextlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
-from contracts.errors import BadInput, PartlyDone, Refused, ShopfloorError
-
 from console.output import document, listing, printable
 from console.spans import seconds_of
+from contracts.errors import BadInput, PartlyDone, Refused, ShopfloorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,18 @@ def given(words: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def ring(shop: Any, lanes: Iterable[str]) -> None:
+    """Tell workers of new work, if a broker answers; the sweeper tells them within seconds anyway."""
+    wanted = [lane for lane in lanes if lane]
+    if not wanted:
+        return
+    from pipeline import logs
+
+    logs.configure("error")
+    with contextlib.suppress(ShopfloorError):
+        shop.doorbell().ring(wanted)
+
+
 def many_need_yes(count: int, *, yes: bool, dry_run: bool, verb: str) -> None:
     """Return when one thing is meant, or the person said --yes, or only looks. Raises BadInput."""
     if count > 1 and not yes and not dry_run:
@@ -77,15 +89,23 @@ def report(results: Sequence[Result], form: str, *, verb: str, more: Mapping[str
         if not refused:
             click.echo(f"{results[0].outcome}: {results[0].id}  {printable(results[0].about)}".rstrip())
     else:
-        columns = ["id", "about", "outcome", "why"] if form == "text" else ["id", "about", "outcome", "code", "why", "next"]
+        columns = (
+            ["id", "about", "outcome", "why"] if form == "text" else ["id", "about", "outcome", "code", "why", "next"]
+        )
         listing(form, rows, name="results", columns=columns, empty=f"nothing to {verb}")
     if not refused:
         return
     if len(refused) < len(results):
-        raise PartlyDone(f"{verb}: {len(results) - len(refused)} of {len(results)} done, {len(refused)} refused; each says why above")
+        raise PartlyDone(
+            f"{verb}: {len(results) - len(refused)} of {len(results)} done, {len(refused)} refused; each says why above"
+        )
     first = refused[0]
     if len(refused) == 1:
         raise first
     if len({error.exit_code for error in refused}) > 1:
         raise Refused(f"{verb}: none of {len(refused)} done; each says why above")
-    raise type(first)(f"{verb}: none of {len(refused)} done, the first because {first.message}", hint=first.hint, code=first.instance_code)
+    raise type(first)(
+        f"{verb}: none of {len(refused)} done, the first because {first.message}",
+        hint=first.hint,
+        code=first.instance_code,
+    )

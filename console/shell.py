@@ -73,7 +73,8 @@ def run() -> NoReturn:
     """Run the command line and exit."""
     try:
         guard_origin()
-        cli(standalone_mode=False)
+        # Named, so that usage lines and completion do not depend on how the process was started.
+        cli(standalone_mode=False, prog_name="shopfloor")
         sys.exit(0)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)

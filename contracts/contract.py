@@ -182,6 +182,15 @@ class Contract:
 
         Raises KeyError for an action that may not be proposed.
         """
+        if action not in self._policies:
+            self._policies[action] = self._policy_of(action)
+        return self._policies[action]
+
+    @cached_property
+    def _policies(self) -> dict[str, str]:
+        return {}
+
+    def _policy_of(self, action: str) -> str:
         document = self.document
         return digest(
             {"action": action, "proposes": document["proposes"][action]}

@@ -5,11 +5,16 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cel
+from contracts.cel_engine import load_engine
 from contracts.errors import BadContract, BadInput, ExpressionFailed
 from contracts.excerpts import printable
+
+if TYPE_CHECKING:
+    import cel
+
+_engine = load_engine()
 
 MAX_CHARS = 2000
 """Longer chains of operators would exhaust the parser's stack, which ends the process."""
@@ -214,9 +219,9 @@ def _bound_name(tokens: list[_Token], at: int) -> str | None:
     return None
 
 
-def _compile(text: str, before: str, error: type[BadInput]) -> cel.Program:
+def _compile(text: str, before: str, error: type[BadInput]) -> "cel.Program":
     try:
-        return cel.compile(text)
+        return _engine.compile(text)  # type: ignore[no-any-return]
     except ValueError as problem:
         said = re.search(r"ERROR: <input>:(\d+):(\d+): (.*)", str(problem))
         where = (
@@ -233,7 +238,7 @@ def _compile(text: str, before: str, error: type[BadInput]) -> cel.Program:
 
 def _refuse_pattern(literal: str, before: str, error: type[BadInput]) -> None:
     try:
-        cel.compile(f"''.matches({literal})").execute({})
+        _engine.compile(f"''.matches({literal})").execute({})
     except Exception as problem:
         raise error(f"{before}matches({printable(literal)}): {_explain(problem)}") from problem
 

@@ -40,6 +40,8 @@ class Approved:
     finding: str
     live: bool
     """True while the approval holds: approved, cleared, unexpired."""
+    is_settled: bool
+    """True when a person found, after an apply whose effect was not known, that it had been done."""
     action: Action
     action_id: bytes
     adapter: Applier
@@ -50,8 +52,8 @@ class Approved:
 
 _READ = """
 SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.adapter, p.target,
-       p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AS live, a.id AS apply_id,
-       coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS since
+       p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AS live,
+       p.state = 'applied' AS settled, a.id AS apply_id, coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS since
   FROM proposals p JOIN clearances c ON c.proposal_id = p.id
   LEFT JOIN applies a ON a.proposal_id = p.id AND a.state IN ('intent', 'unknown')
  WHERE p.item_id = ANY(%s) ORDER BY p.item_id, p.epoch DESC
@@ -59,7 +61,7 @@ SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.adapter, 
 _INTEND = """
 INSERT INTO applies (id, workspace_id, proposal_id, item_id, action_id, proposal_sha256, adapter, idempotency_class, fence)
 SELECT t.id, q.workspace_id, t.proposal_id, q.item_id, t.action_id, t.sha256, t.adapter, t.class, q.fence
-  FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::int[], %s::bytea[], %s::bytea[], %s::text[], %s::text[])
+  FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::int[], %b::bytea[], %b::bytea[], %b::text[], %b::text[])
     AS t (id, item_id, proposal_id, fence, action_id, sha256, adapter, class)
   JOIN queue q ON q.item_id = t.item_id AND q.fence = t.fence AND q.state = 'leased'
 RETURNING item_id, id
@@ -96,14 +98,15 @@ def _load(line: Line, works: Sequence[Work]) -> list[Approved]:
         rows = line.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
         envelopes = read_bodies(line.conn, line.store, ((row[0], row[2]) for row in rows))
     approved = []
-    for item, proposal_id, sha256, finding, adapter, target, live, apply_id, since in rows:
+    for item, proposal_id, sha256, finding, adapter, target, live, settled, apply_id, since in rows:
         # read_bodies verified the bytes against the very hash that was approved.
         envelope = json.loads(envelopes[item, sha256])
         work = by_item[item]
         work.finding = finding
         approved.append(
             Approved(
-                work, proposal_id, sha256, finding, live, action_of(envelope), action_id(sha256, target), line.applier(adapter), apply_id, since
+                work, proposal_id, sha256, finding, live, settled, action_of(envelope), action_id(sha256, target), line.applier(adapter),
+                apply_id, since,
             )  # fmt: skip
         )
     return approved
@@ -111,6 +114,8 @@ def _load(line: Line, works: Sequence[Work]) -> list[Approved]:
 
 def _compare(one: Approved) -> Step | None:
     """Return why nothing may be sent, or None when the target still is what the decision rested on."""
+    if one.is_settled:
+        return onward(one.work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="applied, by a person's word", finding=one.finding)
     if not one.live:
         return _drifted(one, "expired", "the approval no longer holds", {})
     declared = one.action.precondition

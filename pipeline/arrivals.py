@@ -40,13 +40,16 @@ class Known(NamedTuple):
     state: str
 
 
+_KNOWN = """
+SELECT subject_key, revision, id, payload_sha256, state FROM orders
+ WHERE workspace_id = ANY (workspaces_in_use()) AND flow = %s AND subject_key = ANY(%s)
+"""
+
+
 def known_orders(conn: Connection, flow: str, keys: Iterable[str]) -> dict[str, list[Known]]:
     """Return the orders of each subject in a flow, newest revision first."""
-    rows = conn.execute(
-        "SELECT subject_key, revision, id, payload_sha256, state FROM orders WHERE workspace_id = ANY (workspaces_in_use()) AND flow = %s AND subject_key = ANY(%s)",
-        [flow, sorted(set(keys))],
-        prepare=True,
-    )
+    # Planned anew for each chunk: a plan kept from when the table was empty reads a whole index for every chunk.
+    rows = conn.execute(_KNOWN, [flow, sorted(set(keys))], prepare=False, binary=True)
     found: dict[str, list[Known]] = {}
     for key, *rest in rows:
         found.setdefault(key, []).append(Known(*rest))

@@ -7,12 +7,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from contracts.errors import Conflict, NotFound
 from psycopg.rows import dict_row
+from contracts.errors import Conflict, NotFound
+from pipeline.steering import CHUNK, Steered, audit
 from queues.database import Connection, transaction
 from queues.marks import file_dead
-
-from pipeline.steering import CHUNK, Steered, audit
 
 _VARYING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32,}\b|\d+(?:\.\d+)?", re.IGNORECASE)
 
@@ -54,12 +53,25 @@ SELECT q.item_id, q.order_id, o.subject_key, q.flow, q.lane, q.stage, coalesce(m
 
 
 def dead_letters(
-    conn: Connection, workspace: UUID, *, error: str | None = None, lane: str | None = None, flow: str | None = None, most: int = 100_000
+    conn: Connection,
+    workspace: UUID,
+    *,
+    error: str | None = None,
+    lane: str | None = None,
+    flow: str | None = None,
+    most: int = 100_000,
 ) -> list[DeadLetter]:
     """Return dead letters, the latest first; with `error`, those whose error holds that text."""
     with transaction(conn, workspace):
-        found = [DeadLetter(*row) for row in conn.execute(_DEAD, {"item": None, "lane": lane, "flow": flow, "most": most}).fetchall()]
-    return [letter for letter in found if error is None or error.casefold() in letter.error.casefold() or error == letter.kind]
+        found = [
+            DeadLetter(*row)
+            for row in conn.execute(_DEAD, {"item": None, "lane": lane, "flow": flow, "most": most}).fetchall()
+        ]
+    return [
+        letter
+        for letter in found
+        if error is None or error.casefold() in letter.error.casefold() or error == letter.kind
+    ]
 
 
 def by_kind(found: Sequence[DeadLetter]) -> list[Kind]:
@@ -83,8 +95,13 @@ def dead_letter(conn: Connection, workspace: UUID, item: UUID) -> dict[str, Any]
     with transaction(conn, workspace):
         row = conn.execute(_DEAD, {"item": item, "lane": None, "flow": None, "most": 1}).fetchone()
         if row is None:
-            raise NotFound(f"item {item} is no dead letter of this workspace", hint=f"shopfloor dead list, or shopfloor why {item}")
-        parts = {name: _rows(conn, query, item) for name, query in (("moves", _MOVES), ("attempts", _ATTEMPTS), ("findings", _FINDINGS))}
+            raise NotFound(
+                f"item {item} is no dead letter of this workspace", hint=f"shopfloor dead list, or shopfloor why {item}"
+            )
+        parts = {
+            name: _rows(conn, query, item)
+            for name, query in (("moves", _MOVES), ("attempts", _ATTEMPTS), ("findings", _FINDINGS))
+        }
     return DeadLetter(*row)._asdict() | parts
 
 
@@ -99,7 +116,10 @@ SELECT q.item_id, o.subject_key, q.state,
   FROM queue q JOIN orders o ON o.id = q.order_id WHERE q.item_id = ANY(%s) ORDER BY q.item_id FOR UPDATE OF q
 """
 
-def prune(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False) -> list[Steered]:
+
+def prune(
+    conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False
+) -> list[Steered]:
     """File dead letters away for good, a chunk to a transaction; their orders end `dead`."""
     results: dict[UUID, Steered] = {}
     for start in range(0, len(items), CHUNK):
@@ -108,11 +128,15 @@ def prune(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, 
             taken = []
             for item, subject, state, in_flight in conn.execute(_TAKE, [chunk]).fetchall():
                 if state != "dead":
-                    error = Conflict(f"item {item} ({subject[:80]}) is not dead but {state}", hint=f"shopfloor why {item}")
+                    error = Conflict(
+                        f"item {item} ({subject[:80]}) is not dead but {state}", hint=f"shopfloor why {item}"
+                    )
                     results[item] = Steered(item, subject, error=error)
                 elif in_flight:
                     lost = f"item {item} ({subject[:80]}) has an apply whose effect is not known: pruned, it would be forgotten"
-                    results[item] = Steered(item, subject, error=Conflict(lost, hint=f"shopfloor apply probe {item}", code="apply.unknown"))
+                    results[item] = Steered(
+                        item, subject, error=Conflict(lost, hint=f"shopfloor apply probe {item}", code="apply.unknown")
+                    )
                 else:
                     taken.append(item)
                     results[item] = Steered(item, subject, "would be pruned" if dry_run else "pruned")

@@ -14,11 +14,10 @@ import psycopg
 from contracts.errors import Conflict, Denied, NotFound, ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import APPROVE, REJECT, RETURN, Stage, State, lane_of
+from pipeline.people import token_sha256
 from queues.database import Connection, transaction
 from queues.marks import await_another
 from queues.mover import Planned, Route, perform
-
-from pipeline.people import token_sha256
 
 
 class Answer(StrEnum):
@@ -78,18 +77,25 @@ def decide_all(
     return results
 
 
-def decide(conn: Connection, workspace: UUID, token: str, ballot: Ballot, answer: Answer, reason: str, *, by: str) -> Decided:
+def decide(
+    conn: Connection, workspace: UUID, token: str, ballot: Ballot, answer: Answer, reason: str, *, by: str
+) -> Decided:
     """Record one answer and move its item accordingly; both happen or neither.
 
     Raises NotFound, Conflict (stale, closed, expired, somebody was first) or Denied (this person may not decide).
     """
     if not token:
-        raise Denied("nobody is logged in: a decision needs a person's token", hint="shopfloor login", code="denied.token")
+        raise Denied(
+            "nobody is logged in: a decision needs a person's token", hint="shopfloor login", code="denied.token"
+        )
     try:
         with transaction(conn, workspace):
             row = conn.execute(_READ, [ballot.proposal_id]).fetchone()
             if row is None or row[3] is None:
-                raise NotFound(f"no proposal {ballot.proposal_id} waits for a decision in this workspace", hint="shopfloor review inbox")
+                raise NotFound(
+                    f"no proposal {ballot.proposal_id} waits for a decision in this workspace",
+                    hint="shopfloor review inbox",
+                )
             item, adapter, target, clearance, needed = row
             stands = conn.execute(_LOCK, [item]).fetchone()
             answered = conn.execute(
@@ -100,17 +106,32 @@ def decide(conn: Connection, workspace: UUID, token: str, ballot: Ballot, answer
             state = str(answered[0])
             if stands is None or (stands[2], stands[3]) != (Stage.QA, State.WAITING):
                 seen = f"{stands[2]}/{stands[3]}" if stands else "no longer on the line"
-                raise Conflict(f"item {item} for {target} is {seen}: nothing waits for this decision", hint=f"shopfloor why {item}", code="review.moved")
+                raise Conflict(
+                    f"item {item} for {target} is {seen}: nothing waits for this decision",
+                    hint=f"shopfloor why {item}",
+                    code="review.moved",
+                )
             lane = _follow(conn, workspace, item, stands[1], state, adapter, needed, reason, by)
             return Decided(ballot.proposal_id, item, state, lane)
     except psycopg.errors.DeadlockDetected:
-        raise Conflict(f"somebody else was deciding on proposal {ballot.proposal_id} at the same time", hint="look again, then decide") from None
+        raise Conflict(
+            f"somebody else was deciding on proposal {ballot.proposal_id} at the same time",
+            hint="look again, then decide",
+        ) from None
     except psycopg.Error as error:
         _explain(error, ballot.proposal_id)
 
 
 def _follow(
-    conn: Connection, workspace: UUID, item: UUID, fence: int, state: str, adapter: str, needed: int, reason: str, by: str
+    conn: Connection,
+    workspace: UUID,
+    item: UUID,
+    fence: int,
+    state: str,
+    adapter: str,
+    needed: int,
+    reason: str,
+    by: str,
 ) -> str:
     """Move the item to where its clearance sends it and return the lane to ring; empty when nothing is due there."""
     note = reason[:300]
@@ -126,7 +147,9 @@ def _follow(
         conn.execute(_NOTE, [item, new_id(), workspace, fence, reason])
     moved = perform(conn, [Planned(item, fence, route)], by=by)
     if moved.refused:
-        raise Conflict(f"item {item} moved while it was being decided on", hint=f"shopfloor why {item}", code="review.moved")
+        raise Conflict(
+            f"item {item} moved while it was being decided on", hint=f"shopfloor why {item}", code="review.moved"
+        )
     return "" if state == "refused" else route.lane
 
 

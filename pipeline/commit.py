@@ -15,7 +15,7 @@ from artifacts import shelf
 from artifacts.blobs import ROW_BYTES
 from artifacts.shelf import Body, ProposalRow, Record
 from contracts.identity import new_id
-from contracts.lifecycle import CEILINGS, Cause, Stage, State, Wait, move
+from contracts.lifecycle import ARCHIVED, CEILINGS, Cause, Stage, State, Wait, move
 from queues.claims import close_claim
 from queues.database import Connection, transaction
 from queues.mover import Moved, Planned, Route, perform
@@ -88,9 +88,13 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]]) -> Com
         shelf.write(conn, [record for work, step in done for part in (*work.chain, step) for record in part.records])
         _end_applies(conn, done)
         _count(conn, hand, done)
+        if any(step.move.to_state in ARCHIVED for _, step in done):
+            failpoint("archive.finished")
         if not carried:
             close_claim(conn, hand.claim_id)
         failpoint("commit.before")
+    if any(step.applied for _, step in done):
+        failpoint("apply.receipt")
     failpoint("commit.after")
     _go_on(done, carried, moved, result)
     return result
@@ -108,7 +112,7 @@ def _store_large(line: Line, finished: Sequence[tuple[Work, Step]]) -> None:
 
 
 _HELD = """
-SELECT q.item_id FROM queue q JOIN unnest(%s::uuid[], %s::int[]) AS t (item_id, fence) ON q.item_id = t.item_id AND q.fence = t.fence
+SELECT q.item_id FROM queue q JOIN unnest(%b::uuid[], %b::int[]) AS t (item_id, fence) ON q.item_id = t.item_id AND q.fence = t.fence
  WHERE q.state = 'leased' ORDER BY q.item_id FOR NO KEY UPDATE OF q
 """
 
@@ -180,12 +184,13 @@ def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
     return Planned(work.item_id, _fence_before(work), route, "", step.delay_seconds)
 
 
+# By id alone: the rows are ours by the fence, and a condition on the state would lure the planner to another index.
 _END_APPLIES = """
 UPDATE applies a SET state = t.state, receipt = t.receipt, finished_at = clock()
-  FROM unnest(%s::uuid[], %s::text[], %s::bytea[]) AS t (id, state, receipt) WHERE a.id = t.id AND a.state IN ('intent', 'unknown')
+  FROM unnest(%b::uuid[], %b::text[], %b::bytea[]) AS t (id, state, receipt) WHERE a.id = t.id
 """
 _END_PROPOSALS = """
-UPDATE proposals p SET state = t.state FROM unnest(%s::uuid[], %s::text[]) AS t (id, state) WHERE p.id = t.id AND p.state IN ('approved', 'unknown')
+UPDATE proposals p SET state = t.state FROM unnest(%b::uuid[], %b::text[]) AS t (id, state) WHERE p.id = t.id AND p.state IN ('approved', 'unknown')
 """
 
 
@@ -204,7 +209,7 @@ def _end_applies(conn: Connection, done: Sequence[tuple[Work, Step]]) -> None:
 _COUNT = """
 INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, finished, failed)
 SELECT t.workspace_id, t.lane, date_trunc('minute', clock()), %s, t.finished, t.failed
-  FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::bigint[]) AS t (workspace_id, lane, finished, failed)
+  FROM unnest(%b::uuid[], %b::text[], %b::bigint[], %b::bigint[]) AS t (workspace_id, lane, finished, failed)
 ON CONFLICT (minute, lane, workspace_id, worker_id)
 DO UPDATE SET finished = lane_minutes.finished + excluded.finished, failed = lane_minutes.failed + excluded.failed
 """

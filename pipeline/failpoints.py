@@ -1,7 +1,8 @@
-"""Failpoints: named places on the road where a test makes the process die, raise or hang.
+"""Failpoints: named places on the road where a test makes the process die, raise, hang or freeze.
 
-`SHOPFLOOR_FAIL=point:kill|raise|hang[:nth]`, several parted by commas. With the variable unset every call is
-a test of an empty dict.
+`SHOPFLOOR_FAIL=point:kill|raise|hang|freeze[:nth]`, several parted by commas. A thread that hangs sleeps for ever
+and the rest of its process goes on; a process that freezes stands still as a whole until it gets SIGCONT. With the
+variable unset every call is a test of an empty dict.
 """
 
 import os
@@ -11,7 +12,7 @@ import time
 POINTS: dict[str, str] = {
     "intake.chunk_committed": "rows of a chunk are committed, the doorbell has not rung",
     "intake.complete": "the last chunk is committed, the batch is not complete yet",
-    "doorbell.ring": "before the broker is told that a lane has work",
+    "doorbell.ring": "all commits of a batch are done, the broker is not told which lanes have work",
     "worker.rung": "the doorbell was heard, nothing is claimed yet",
     "claim.committed": "a batch is leased, no step has run",
     "workcell.run": "before a cell runs on one item",
@@ -19,14 +20,16 @@ POINTS: dict[str, str] = {
     "blob.written": "large bodies are on disk, the transaction is not begun",
     "commit.before": "all statements of a stage's transaction are sent, COMMIT is not",
     "commit.after": "the transaction is committed, the next lane has not been rung",
-    "clearance.opened": "a clearance is open and committed",
+    "clearance.opened": "proposals are written and their clearances opened, nothing is committed",
     "apply.observed": "the target was read, no intent is recorded",
     "apply.intent": "the intent is committed, the target has not been called",
     "apply.sent": "the target has answered, no receipt is recorded",
-    "apply.receipt": "the receipt is committed, the lane has not been rung",
-    "archive.finished": "items are archived, the claim is not closed",
+    "apply.receipt": "the receipt is committed, nothing has followed from it",
+    "archive.finished": "items are filed in the archive, their transaction is not committed",
     "sweep.expired": "leases were expired and committed",
 }
+
+ACTIONS = ("kill", "raise", "hang", "freeze")
 
 
 class FailpointHit(RuntimeError):
@@ -38,8 +41,10 @@ def _parse(setting: str) -> dict[str, tuple[str, int]]:
     for part in filter(None, setting.split(",")):
         point, _, rest = part.partition(":")
         action, _, nth = rest.partition(":")
-        if point not in POINTS or action not in ("kill", "raise", "hang"):
-            raise SystemExit(f"SHOPFLOOR_FAIL: expected point:kill|raise|hang[:nth] with a point of `shopfloor doctor --failpoints`, got {part!r}")
+        if point not in POINTS or action not in ACTIONS or not (nth or "1").isdecimal():
+            raise SystemExit(
+                f"SHOPFLOOR_FAIL: expected point:{'|'.join(ACTIONS)}[:nth] with a point of `shopfloor doctor --failpoints`, got {part!r}"
+            )
         armed[point] = (action, int(nth or 1))
     return armed
 
@@ -48,7 +53,7 @@ _ARMED = _parse(os.environ.get("SHOPFLOOR_FAIL", ""))
 
 
 def failpoint(name: str) -> None:
-    """Do nothing, unless the environment armed this point: then die, raise or hang on its n-th passing."""
+    """Do nothing, unless the environment armed this point: then die, raise, hang or freeze on its n-th passing."""
     if not _ARMED or name not in _ARMED:
         return
     action, nth = _ARMED[name]
@@ -59,5 +64,8 @@ def failpoint(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if action == "raise":
         raise FailpointHit(name)
+    if action == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
     while True:
         time.sleep(3600)

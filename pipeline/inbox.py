@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg.rows import dict_row
 from artifacts.blobs import BlobStore, read_bodies
 from contracts.errors import BadInput, Conflict, NotFound
-from psycopg.rows import dict_row
 from queues.database import Connection, transaction
 
 RECORD_DAYS = 30
@@ -72,7 +72,13 @@ SELECT p.id, p.item_id, p.target, o.goal, p.finding, p.action, p.adapter, p.conf
 
 
 def waiting(
-    conn: Connection, store: BlobStore, workspace: UUID, *, finding: str | None = None, action: str | None = None, most: int = MOST
+    conn: Connection,
+    store: BlobStore,
+    workspace: UUID,
+    *,
+    finding: str | None = None,
+    action: str | None = None,
+    most: int = MOST,
 ) -> list[Waiting]:
     """Return up to `most` open proposals: the surest first, then by what people made of their finding, then the oldest."""
     with transaction(conn, workspace):
@@ -124,11 +130,18 @@ def find_proposal(conn: Connection, workspace: UUID, text: str) -> UUID:
     with transaction(conn, workspace):
         if re.fullmatch(r"[0-9a-f]{1,32}", digits):
             if len(digits) < _LEAST_PREFIX:
-                raise BadInput(f"{text!r} is too short to name a proposal: give at least {_LEAST_PREFIX} digits", hint="shopfloor review inbox")
+                raise BadInput(
+                    f"{text!r} is too short to name a proposal: give at least {_LEAST_PREFIX} digits",
+                    hint="shopfloor review inbox",
+                )
             bounds = {"low": UUID(digits.ljust(32, "0")), "high": UUID(digits.ljust(32, "f"))}
             rows = conn.execute(_BY_ID, bounds).fetchall()
             if len(rows) > 1:
-                raise Conflict(f"several proposals begin with {text}", hint="give more digits: shopfloor review inbox", code="id.ambiguous")
+                raise Conflict(
+                    f"several proposals begin with {text}",
+                    hint="give more digits: shopfloor review inbox",
+                    code="id.ambiguous",
+                )
             if not rows and len(digits) == 32:
                 rows = conn.execute(_BY_ITEM, bounds).fetchall() or conn.execute(_BY_ORDER, bounds).fetchall()
         else:
@@ -147,7 +160,7 @@ SELECT p.id, p.item_id, p.order_id, p.action, p.target, p.adapter, p.sha256, p.e
 """
 _DECISIONS = """
 SELECT a.name AS actor, d.decision, d.reason, d.decided_at, d.expires_at, a.disabled_at IS NOT NULL AS disabled
-  FROM decisions d JOIN actors a ON a.id = d.actor_id WHERE d.proposal_id = %s ORDER BY d.id
+  FROM decisions d JOIN actors a ON a.id = d.actor_id WHERE d.clearance_id = %s ORDER BY d.id
 """
 _OTHERS = "SELECT id, action, state, finding FROM proposals WHERE target = %s AND state IN ('open', 'approved') AND id <> %s ORDER BY id LIMIT 20"
 _EVIDENCE = """
@@ -169,8 +182,10 @@ def dossier(conn: Connection, store: BlobStore, workspace: UUID, proposal_id: UU
             "envelope_bytes": envelope,
             "envelope": sealed,
             "value": json.loads(_body(conn, store, one["item_id"], artifact)),
-            "evidence": [row | {"source": json.loads(row["source"])} for row in _rows(conn, _EVIDENCE, one["item_id"], artifact)],
-            "decisions": _rows(conn, _DECISIONS, proposal_id),
+            "evidence": [
+                row | {"source": json.loads(row["source"])} for row in _rows(conn, _EVIDENCE, one["item_id"], artifact)
+            ],
+            "decisions": _rows(conn, _DECISIONS, one["clearance_id"]),
             "others_on_target": _rows(conn, _OTHERS, one["target"], proposal_id),
         }
 

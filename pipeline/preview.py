@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from contracts.errors import ShopfloorError
-
 from pipeline.appliers import opened
 from pipeline.compose import Shop
 from pipeline.envelope import action_of
@@ -24,7 +23,9 @@ def against_target(shop: Shop, envelope: Mapping[str, Any]) -> dict[str, Any]:
         adapter = opened(shop, [envelope["adapter"]])[envelope["adapter"]]
         declared = action.precondition
         seen = adapter.observe(action.target, sorted(declared))
-        changed = {name: {"then": value, "now": seen.get(name)} for name, value in declared.items() if seen.get(name) != value}
+        changed = {
+            name: {"then": value, "now": seen.get(name)} for name, value in declared.items() if seen.get(name) != value
+        }
         return {"diff": adapter.preview(action), "changed": changed, "error": ""}
     except ShopfloorError as error:
         return {"diff": "", "changed": {}, "error": str(error)}

@@ -5,9 +5,12 @@ from pathlib import Path
 from uuid import UUID
 
 from contracts.errors import BadContract, BadFloor, NotFound
-from contracts.floor import Floor, parse_floor
+from contracts.floor import Floor, Flow, parse_floor
 from contracts.identity import new_id
+from contracts.language import Contract
 from queues.database import Connection, transaction
+from workcells.appliers import NAMES as APPLIERS
+from workcells.appliers import applier_class
 from workcells.registry import Cell, Registry
 from workcells.shapes.catalogue import SHAPES
 
@@ -31,20 +34,15 @@ def publish_cell(conn: Connection, cell: Cell, *, by: str) -> bool:
     sha256 = bytes.fromhex(contract.sha256)
     with transaction(conn, None):
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('shopfloor.contracts'))")
-        row = conn.execute("SELECT id, sha256 FROM contracts WHERE name = %s AND version = %s", [contract.name, str(contract.version)]).fetchone()
-        if row is not None and row[1] != sha256:
-            raise BadContract(
-                f"contract {contract.key} is published with other content: published versions never change",
-                hint=f"raise `version` in {contract.name}/contract.yaml",
-                code="contract.published",
-            )
+        row = published_row(conn, contract)
         new = row is None
         if row is None:
             row = conn.execute(
-                "INSERT INTO contracts (name, version, sha256, body, published_by) VALUES (%s, %s, %s, %s, %s) RETURNING id, sha256",
+                "INSERT INTO contracts (name, version, sha256, body, published_by) VALUES (%s, %s, %s, %s, %s) RETURNING id",
                 [contract.name, str(contract.version), sha256, contract.body, by],
             ).fetchone()
             assert row is not None
+            conn.execute("SELECT record_audit(NULL, %s, 'contract.publish', %s, %s)", [by, contract.key, contract.sha256])
         source = bytes.fromhex(cell.source.sha256)
         conn.execute(
             "INSERT INTO cells (contract_id, source_sha256, soul) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [row[0], source, cell.source.soul_text]
@@ -52,12 +50,27 @@ def publish_cell(conn: Connection, cell: Cell, *, by: str) -> bool:
     return new
 
 
+def published_row(conn: Connection, contract: Contract) -> tuple[int] | None:
+    """Return the row of this very contract, None when its version was never published.
+
+    Raises BadContract when the version was published with other content.
+    """
+    row = conn.execute("SELECT id, sha256 FROM contracts WHERE name = %s AND version = %s", [contract.name, str(contract.version)]).fetchone()
+    if row is not None and row[1] != bytes.fromhex(contract.sha256):
+        raise BadContract(
+            f"contract {contract.key} is published with other content: published versions never change",
+            hint=f"raise `version` in {contract.name}/contract.yaml",
+            code="contract.published",
+        )
+    return (row[0],) if row is not None else None
+
+
 def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Registry, *, by: str) -> PublishedFloor:
     """Make a floor the one in force, with its pods; publishing the one in force again changes nothing.
 
     A pod's autonomy follows the floor. Raises BadFloor when it names a cell or shape that does not exist.
     """
-    _check(floor, registry)
+    check_floor(floor, registry)
     with transaction(conn, workspace):
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"floor {workspace}"])
         current = _current(conn, workspace)
@@ -85,13 +98,30 @@ def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Reg
     return PublishedFloor(floor_id, floor)
 
 
-def _check(floor: Floor, registry: Registry) -> None:
+def check_floor(floor: Floor, registry: Registry) -> None:
+    """Return when every shape, cell and applier that the floor names exists, and they fit together. Raises BadFloor."""
     for flow in floor.flows.values():
         if flow.shape not in SHAPES:
             raise BadFloor(f"flow {flow.name} takes shape {flow.shape!r}: expected one of {', '.join(sorted(SHAPES))}")
+        if flow.applier and flow.applier not in APPLIERS:
+            raise BadFloor(f"flow {flow.name} names applier {flow.applier!r}: expected one of {', '.join(sorted(APPLIERS))}")
         for cell in flow.cells:
             if cell not in registry.by_name:
                 raise BadFloor(f"flow {flow.name} routes to cell {cell!r}: expected one of {', '.join(sorted(registry.by_name))}")
+            if flow.applier:
+                _check_fit(flow, registry.by_name[cell].contract)
+
+
+def _check_fit(flow: Flow, contract: Contract) -> None:
+    """Refuse a cell whose proposals the flow's applier could never compare or carry out: better here than at the first apply."""
+    applier = applier_class(flow.applier)
+    for clause in contract.proposes.values():
+        at = f"flow {flow.name}: cell {contract.name} proposes {clause.action}"
+        if applier.actions is not None and clause.action not in applier.actions:
+            raise BadFloor(f"{at}, which applier {flow.applier} cannot do: it does {', '.join(sorted(applier.actions))}")
+        unseen = sorted(set(clause.depends_on) - applier.fields) if applier.fields is not None else []
+        if unseen:
+            raise BadFloor(f"{at}, resting on {', '.join(unseen)}, which applier {flow.applier} cannot read: it reads {', '.join(sorted(applier.fields or ()))}")
 
 
 def _current(conn: Connection, workspace: UUID) -> tuple[UUID, bytes, bytes] | None:
@@ -109,9 +139,14 @@ def floor_in_force(conn: Connection, workspace: UUID) -> PublishedFloor:
     return PublishedFloor(row[0], parse_floor(row[2].decode(), f"floor {row[0]}"))
 
 
+def floor_file(path: Path | None) -> Path | None:
+    """Return the floor file that a command means: the given one, else the nearest floor.yaml upward; None without one."""
+    return path or next((up / "floor.yaml" for up in (Path.cwd(), *Path.cwd().parents) if (up / "floor.yaml").is_file()), None)
+
+
 def read_floor(path: Path | None) -> Floor:
     """Return the floor of a file: the given one, else the nearest floor.yaml upward, else the built-in one."""
-    found = path or next((up / "floor.yaml" for up in (Path.cwd(), *Path.cwd().parents) if (up / "floor.yaml").is_file()), BUILT_IN_FLOOR)
+    found = floor_file(path) or BUILT_IN_FLOOR
     try:
         return parse_floor(found.read_text(encoding="utf-8"), str(found))
     except (OSError, UnicodeDecodeError) as error:

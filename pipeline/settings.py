@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SHOPFLOOR_"
 ELSEWHERE = {
-    "SHOPFLOOR_FAIL": "failpoints for tests: point:kill|raise|hang[:nth]",
+    "SHOPFLOOR_FAIL": "failpoints for tests: point:kill|raise|hang|freeze[:nth]",
     "SHOPFLOOR_VENV": "where the launcher keeps its virtual environment; default: .venv beside it",
     "SHOPFLOOR_POSTGRES_BIN": "folder with the PostgreSQL programs for the embedded server",
 }

@@ -8,14 +8,16 @@ from uuid import UUID
 from contracts.identity import new_id
 from contracts.lifecycle import Role
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from queues import schema
-from queues.database import Connection, connect
+from queues.database import Connection, connect, transaction
 from workcells.registry import BUILT_IN, Registry, folders, load_cell
 
 from pipeline.compose import ROLE_NAMES, Shop
 from pipeline.people import ensure_actor, issue_token
-from pipeline.publish import PublishedFloor, publish_cell, publish_floor, read_floor
+from pipeline.publish import PublishedFloor, floor_file, floor_in_force, publish_cell, publish_floor, read_floor
 
+_SETUP = "setup"
 SERVICE = "intake"
 """The service actor that submits what commands take in, so that one person alone may review it."""
 
@@ -34,6 +36,21 @@ def prepare_database(shop: Shop) -> tuple[str, str]:
     return schema.migrate(shop.migration_url())
 
 
+def make_roles(shop: Shop) -> list[str]:
+    """Make the owner and the logins of an external PostgreSQL, or bring them up to date; return their names.
+
+    Each login gets the password that its own URL holds. Raises Unavailable when a role has no URL.
+    """
+    passwords = {}
+    for role in Role:
+        password = conninfo_to_dict(shop.url(role)).get("password")
+        if password:
+            passwords[schema.login(role)] = str(password)
+    with connect(shop.migration_url(), name="setup") as conn:
+        schema.ensure_roles(conn, passwords)
+    return [schema.OWNER, *ROLE_NAMES]
+
+
 def _ensure_database(conn: Connection, name: str) -> None:
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('shopfloor.database'))")
@@ -49,12 +66,24 @@ def set_up(shop: Shop) -> PublishedFloor:
     with shop.connect(Role.OPERATE, name="setup") as conn:
         workspace = ensure_workspace(conn, shop.settings.workspace)
         for cell in registry.by_name.values():
-            publish_cell(conn, cell, by="setup")
-        published = publish_floor(conn, workspace, read_floor(shop.settings.floor), registry, by="setup")
+            publish_cell(conn, cell, by=_SETUP)
+        published = _put_in_force(shop, conn, workspace, registry)
         ensure_actor(conn, workspace, SERVICE, kind="service", roles=("submitter",))
         if shop.settings.is_embedded:
             own_token(shop, conn, workspace)
     return published
+
+
+def _put_in_force(shop: Shop, conn: Connection, workspace: UUID, registry: Registry) -> PublishedFloor:
+    """Put the floor file in force; without one, keep the floor that a person applied, else the built-in one."""
+    if floor_file(shop.settings.floor) is None:
+        with transaction(conn, workspace):
+            row = conn.execute(
+                "SELECT published_by FROM floors WHERE workspace_id = %s ORDER BY published_at DESC, id DESC LIMIT 1", [workspace]
+            ).fetchone()
+        if row is not None and row[0] != _SETUP:
+            return floor_in_force(conn, workspace)
+    return publish_floor(conn, workspace, read_floor(shop.settings.floor), registry, by=_SETUP)
 
 
 def ensure_workspace(conn: Connection, name: str) -> UUID:

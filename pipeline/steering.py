@@ -96,26 +96,45 @@ Plan = Callable[[Standing], Planned]
 """Returns one item's move, or raises why it may not."""
 
 
-def requeue(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, stagger_seconds: float = 0.0, dry_run: bool = False) -> list[Steered]:
+def requeue(
+    conn: Connection,
+    workspace: UUID,
+    items: Sequence[UUID],
+    *,
+    by: str,
+    why: str,
+    stagger_seconds: float = 0.0,
+    dry_run: bool = False,
+) -> list[Steered]:
     """Make items due now, or spread over `stagger_seconds`; dead ones live again with their attempts counted anew."""
     gap = stagger_seconds / max(1, len(items) - 1) if stagger_seconds else 0.0
     place = {item: k for k, item in enumerate(items)}
 
     def plan(stands: Standing) -> Planned:
         if stands.wait in (Wait.APPROVAL, Wait.SECOND_APPROVAL):
-            raise Conflict(f"{_name(stands)} waits for a reviewer", hint=f"shopfloor review show {stands.item_id}, or shopfloor rework {stands.item_id}")
+            raise Conflict(
+                f"{_name(stands)} waits for a reviewer",
+                hint=f"shopfloor review show {stands.item_id}, or shopfloor rework {stands.item_id}",
+            )
         return Planned(stands.item_id, stands.fence, _route(stands, "requeue", why), "", gap * place[stands.item_id])
 
-    return _steer(conn, workspace, items, plan, by=by, action="requeue", why=why, outcome="due", dry_run=dry_run, forgive=True)
+    return _steer(
+        conn, workspace, items, plan, by=by, action="requeue", why=why, outcome="due", dry_run=dry_run, forgive=True
+    )
 
 
-def rework(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False) -> list[Steered]:
+def rework(
+    conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False
+) -> list[Steered]:
     """Send waiting items to rework, with why as a finding for the next attempt; open proposals end as superseded."""
 
     def plan(stands: Standing) -> Planned:
         _refuse_in_flight(stands)
         if not stands.routed:
-            raise Conflict(f"{_name(stands)} was never routed to a cell: there is nothing to do again", hint=f"shopfloor requeue {stands.item_id}")
+            raise Conflict(
+                f"{_name(stands)} was never routed to a cell: there is nothing to do again",
+                hint=f"shopfloor requeue {stands.item_id}",
+            )
         if (stands.stage, stands.state) == (Stage.QA, State.WAITING):
             return Planned(stands.item_id, stands.fence, Route((RETURN,), lane_of(Stage.REWORK), (why[:300],)))
         return Planned(stands.item_id, stands.fence, _route(stands, "send_back", why, Stage.REWORK))
@@ -125,27 +144,65 @@ def rework(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str,
         conn.execute(
             "INSERT INTO findings (item_id, id, workspace_id, fence, stage, code, message, at) "
             "SELECT t.item_id, t.id, %s, t.fence, t.stage, 'operator.returned', %s, clock() FROM unnest(%s::uuid[], %s::uuid[], %s::int[], %s::text[]) AS t (item_id, id, fence, stage)",
-            [workspace, why, [s.item_id for s in stood], [new_id() for _ in stood], [s.fence for s in stood], [s.stage for s in stood]],
+            [
+                workspace,
+                why,
+                [s.item_id for s in stood],
+                [new_id() for _ in stood],
+                [s.fence for s in stood],
+                [s.stage for s in stood],
+            ],
         )
 
-    return _steer(conn, workspace, items, plan, by=by, action="rework", why=why, outcome="in rework", dry_run=dry_run, before=before, forgive=True)
+    return _steer(
+        conn,
+        workspace,
+        items,
+        plan,
+        by=by,
+        action="rework",
+        why=why,
+        outcome="in rework",
+        dry_run=dry_run,
+        before=before,
+        forgive=True,
+    )
 
 
-def cancel(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False) -> list[Steered]:
+def cancel(
+    conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False
+) -> list[Steered]:
     """End items wherever no call to a target can be in flight; their open proposals and clearances end with them."""
 
     def plan(stands: Standing) -> Planned:
         _refuse_in_flight(stands)
         if stands.state == State.DEAD:
-            raise Conflict(f"{_name(stands)} is a dead letter", hint=f"shopfloor dead prune {stands.item_id}, or shopfloor dead replay {stands.item_id}")
+            raise Conflict(
+                f"{_name(stands)} is a dead letter",
+                hint=f"shopfloor dead prune {stands.item_id}, or shopfloor dead replay {stands.item_id}",
+            )
         if (stands.stage, stands.state) == (Stage.APPLY, State.LEASED):
-            raise Conflict(f"{_name(stands)} is being applied right now: its call may be on its way", hint=f"shopfloor why {stands.item_id}, then try again")
+            raise Conflict(
+                f"{_name(stands)} is being applied right now: its call may be on its way",
+                hint=f"shopfloor why {stands.item_id}, then try again",
+            )
         return Planned(stands.item_id, stands.fence, _route(stands, "cancel", why))
 
     def before(conn: Connection, stood: Sequence[Standing]) -> None:
         conn.execute("SELECT void_proposals(%s, 'cancelled')", [[stands.item_id for stands in stood]])
 
-    return _steer(conn, workspace, items, plan, by=by, action="cancel", why=why, outcome="cancelled", dry_run=dry_run, before=before)
+    return _steer(
+        conn,
+        workspace,
+        items,
+        plan,
+        by=by,
+        action="cancel",
+        why=why,
+        outcome="cancelled",
+        dry_run=dry_run,
+        before=before,
+    )
 
 
 def _name(stands: Standing) -> str:
@@ -170,14 +227,22 @@ def _route(stands: Standing, name: str, why: str, to: Stage | None = None) -> Ro
 
 def _cannot(stands: Standing, name: str) -> Conflict:
     if stands.state == State.LEASED:
-        return Conflict(f"{_name(stands)} is being worked on: {name} needs it to stand still", hint=f"shopfloor why {stands.item_id}")
+        return Conflict(
+            f"{_name(stands)} is being worked on: {name} needs it to stand still",
+            hint=f"shopfloor why {stands.item_id}",
+        )
     if stands.stage == Stage.INTAKE:
         return Conflict(f"{_name(stands)} waits for its batch to be complete", hint=f"shopfloor why {stands.item_id}")
-    return Conflict(f"{_name(stands)} is {stands.stage}/{stands.state}: it cannot {name.replace('_', ' ')} from there", hint=f"shopfloor why {stands.item_id}")
+    return Conflict(
+        f"{_name(stands)} is {stands.stage}/{stands.state}: it cannot {name.replace('_', ' ')} from there",
+        hint=f"shopfloor why {stands.item_id}",
+    )
 
 
 _LOCK = f"SELECT {_COLUMNS} FROM queue q JOIN orders o ON o.id = q.order_id WHERE q.item_id = ANY(%s) ORDER BY q.item_id FOR NO KEY UPDATE OF q"
-_LOOK = f"SELECT {_COLUMNS} FROM queue q JOIN orders o ON o.id = q.order_id WHERE q.item_id = ANY(%s) ORDER BY q.item_id"
+_LOOK = (
+    f"SELECT {_COLUMNS} FROM queue q JOIN orders o ON o.id = q.order_id WHERE q.item_id = ANY(%s) ORDER BY q.item_id"
+)
 _GONE = """
 SELECT i.id, o.subject_key, a.state FROM items i JOIN orders o ON o.id = i.order_id LEFT JOIN archived_items a ON a.item_id = i.id WHERE i.id = ANY(%s)
 """
@@ -227,14 +292,23 @@ def _not_on_line(conn: Connection, items: Sequence[UUID]) -> dict[UUID, Steered]
         return {}
     found: dict[UUID, Steered] = {}
     for item, subject, state in conn.execute(_GONE, [list(items)]).fetchall():
-        error = Conflict(f"item {item} ({subject[:80]}) has ended {state or 'meanwhile'}", hint=f"shopfloor history {item}", code="item.ended")
+        error = Conflict(
+            f"item {item} ({subject[:80]}) has ended {state or 'meanwhile'}",
+            hint=f"shopfloor history {item}",
+            code="item.ended",
+        )
         found[item] = Steered(item, subject, error=error)
     for item in items:
-        found.setdefault(item, Steered(item, "", error=NotFound(f"no item {item} in this workspace", hint="shopfloor items")))
+        found.setdefault(
+            item, Steered(item, "", error=NotFound(f"no item {item} in this workspace", hint="shopfloor items"))
+        )
     return found
 
 
 def audit(conn: Connection, workspace: UUID, by: str, action: str, items: Sequence[Any], why: str) -> None:
     """Record one act on many things as one audit row, in the caller's transaction."""
     shown = ",".join(str(item) for item in items)
-    conn.execute("SELECT record_audit(%s, %s, %s, %s, %s)", [workspace, by, f"steer.{action}", f"{len(items)} items", f"{why}\n{shown}".strip()])
+    conn.execute(
+        "SELECT record_audit(%s, %s, %s, %s, %s)",
+        [workspace, by, f"steer.{action}", f"{len(items)} items", f"{why}\n{shown}".strip()],
+    )

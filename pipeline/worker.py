@@ -123,6 +123,7 @@ class Worker:
             raise
         finally:
             self._heart.drop(claim.id)
+        failpoint("doorbell.ring")
         self._doorbell.ring(rings)
 
     def _hand(self, claim: Claim) -> Hand:

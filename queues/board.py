@@ -100,7 +100,8 @@ groups AS MATERIALIZED (
          (q.item_id = ANY (ARRAY(SELECT id FROM alone WHERE kind = 'item'))
           OR q.order_id = ANY (ARRAY(SELECT id FROM alone WHERE kind = 'order'))) IS TRUE AS held,
          NULL::uuid AS item_id, NULL::uuid AS order_id,
-         count(*) AS items, min(q.moved_at) AS since, min(greatest(q.moved_at, q.due_at)) AS ready_since, min(q.due_at) AS due_at,
+         count(*) AS items, min(q.moved_at) AS since, min(q.due_at) AS due_at,
+         min(greatest(q.moved_at, q.due_at)) AS ready_since,
          count(*) FILTER (WHERE q.moved_at > clock() - make_interval(mins => {WINDOW_MINUTES})) AS young
     FROM queue q
    GROUP BY q.lane, q.state, q.wait, q.workspace_id, q.pod_id, q.flow, q.claim_id, was_due, held),
@@ -126,21 +127,17 @@ SELECT lane, reason, sum(items)::bigint AS items, sum(young)::bigint AS young,
 """
 _FLOW = """
 SELECT lane, sum(finished)::bigint AS finished, sum(failed)::bigint AS failed,
-       sum(finished + failed) FILTER (WHERE minute >= date_trunc('minute', clock()) - interval '1 minute')::bigint AS lately
+       sum(finished + failed) FILTER (WHERE minute >= date_trunc('minute', clock()) - interval '1 minute')::bigint
+         AS lately
   FROM lane_minutes WHERE minute > clock() - make_interval(mins => %s) GROUP BY lane
 """
 _WORKERS = """
 SELECT name, host, pid, lanes, started_at, extract(epoch FROM clock() - beat_at)::float8 AS beat_seconds
   FROM workers WHERE stopped_at IS NULL AND beat_at > clock() - interval '30 seconds' ORDER BY name LIMIT 1000
 """
-_PAUSES = """
-SELECT p.kind, CASE p.kind WHEN 'pod' THEN coalesce((SELECT name FROM pods WHERE id::text = p.scope), p.scope)
-                           WHEN 'cell' THEN replace(p.scope, 'cell.', '') ELSE p.scope END AS scope,
-       p.why, p.actor, p.created_at, p.until
-  FROM pauses p WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > clock()) ORDER BY p.created_at LIMIT 100
-"""
 _TOTALS = """
-SELECT count(*) AS batches, count(*) FILTER (WHERE state = 'reading') AS reading, coalesce(sum(rows_read), 0)::bigint AS rows,
+SELECT count(*) AS batches, count(*) FILTER (WHERE state = 'reading') AS reading,
+       coalesce(sum(rows_read), 0)::bigint AS rows,
        coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(rejected), 0)::bigint AS rejected,
        coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(context), 0)::bigint AS context
   FROM batches
@@ -148,10 +145,13 @@ SELECT count(*) AS batches, count(*) FILTER (WHERE state = 'reading') AS reading
 # Items that wait for a batch which has ended: an intake that died at its very end leaves them to the sweeper.
 _UNRELEASED = """
 SELECT extract(epoch FROM clock() - min(b.finished_at))::float8 FROM batches b
- WHERE b.state <> 'reading' AND EXISTS (SELECT FROM queue q WHERE q.wait = 'dependency' AND q.waiting_on = 'batch ' || b.id)
+ WHERE b.state <> 'reading'
+   AND EXISTS (SELECT FROM queue q WHERE q.wait = 'dependency' AND q.waiting_on = 'batch ' || b.id)
 """
 # Only the name of a session is read here; it is visible to every role. Behind a pooler it may not be.
-_SWEEPERS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sweeper')"
+_SWEEPERS = (
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sweeper')"
+)
 
 
 def read_board(conn: Connection, workspace: UUID) -> Board:
@@ -162,12 +162,20 @@ def read_board(conn: Connection, workspace: UUID) -> Board:
             groups = cursor.execute(_GROUPS).fetchall()
             flows = cursor.execute(_FLOW, [WINDOW_MINUTES]).fetchall()
             workers = cursor.execute(_WORKERS).fetchall()
-            pauses = cursor.execute(_PAUSES).fetchall()
+            pauses = _standing_pauses(conn, workspace)
             totals = cursor.execute(_TOTALS).fetchone() or {}
-            now, unreleased, seen = conn.execute(f"SELECT clock(), ({_UNRELEASED}), ({_SWEEPERS})").fetchone() or (None, None, False)
+            now, unreleased, seen = conn.execute(f"SELECT clock(), ({_UNRELEASED}), ({_SWEEPERS})").fetchone() or (
+                None,
+                None,
+                False,
+            )
     lanes = _lanes(groups, flows, workers)
     in_queue = sum(row["items"] for row in groups)
-    overdue = max([row["overdue_seconds"] or 0.0 for row in groups if row["reason"] in ("leased", "silent")] + [unreleased or 0.0], default=0.0)
+    overdue = max(
+        [row["overdue_seconds"] or 0.0 for row in groups if row["reason"] in ("leased", "silent")]
+        + [unreleased or 0.0],
+        default=0.0,
+    )
     dead = [row for row in groups if row["reason"] == "dead"]
     assert now is not None
     return Board(
@@ -183,7 +191,22 @@ def read_board(conn: Connection, workspace: UUID) -> Board:
     )
 
 
-def _lanes(groups: Iterable[dict[str, Any]], flows: Iterable[dict[str, Any]], workers: Iterable[dict[str, Any]]) -> list[Lane]:
+def _standing_pauses(conn: Connection, workspace: UUID) -> list[dict[str, Any]]:
+    """Return the pauses that hold. Their module reads floors, and with them YAML: loaded only where one stands."""
+    found = conn.execute("SELECT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL)").fetchone()
+    if not (found and found[0]):
+        return []
+    from queues.pauses import standing
+
+    return [
+        {"scope": p.scope, "why": p.why, "actor": p.actor, "since": p.created_at, "until": p.until}
+        for p in standing(conn, workspace)
+    ]
+
+
+def _lanes(
+    groups: Iterable[dict[str, Any]], flows: Iterable[dict[str, Any]], workers: Iterable[dict[str, Any]]
+) -> list[Lane]:
     found: dict[str, Lane] = {}
     by_lane: dict[str, list[dict[str, Any]]] = {}
     for row in groups:
@@ -242,11 +265,16 @@ def _fill(lane: Lane, rows: Iterable[dict[str, Any]], lately: int) -> None:
 def _explain_stall(lane: Lane, unserved: int, overdue: int, *, moving: bool) -> None:
     serve = "shopfloor up" if not lane.lane.startswith("apply.") else "shopfloor worker --lanes apply"
     if overdue:
-        lane.stalled, lane.remedy = f"the leases of {overdue} items ended and no sweeper brought them back", "shopfloor sweeper"
+        lane.stalled, lane.remedy = (
+            f"the leases of {overdue} items ended and no sweeper brought them back",
+            "shopfloor sweeper",
+        )
     elif unserved:
         lane.stalled, lane.remedy = f"no live worker serves it: {unserved} items stand ready", serve
     elif lane.silent:
-        lane.stalled = f"the worker of {lane.silent} leased items sends no heartbeat; when their lease ends they go to another"
+        lane.stalled = (
+            f"the worker of {lane.silent} leased items sends no heartbeat; when their lease ends they go to another"
+        )
         lane.remedy = f"shopfloor items --lane {lane.lane} --reason silent"
     elif lane.ready and not moving and (lane.oldest_ready_seconds or 0.0) > IDLE_SECONDS:
         lane.stalled = f"{lane.workers} live workers serve it and none takes work: the doorbell does not reach them"

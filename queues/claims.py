@@ -59,7 +59,7 @@ class Claim:
 _CLAIM = f"""
 WITH shares AS (
   SELECT q.workspace_id, q.pod_id, %(lane)s::text AS lane, q.share
-    FROM unnest(%(workspaces)s::uuid[], %(pods)s::uuid[], %(shares)s::int[]) AS q (workspace_id, pod_id, share)),
+    FROM unnest(%(workspaces)b::uuid[], %(pods)b::uuid[], %(shares)b::int[]) AS q (workspace_id, pod_id, share)),
 groups AS (
   SELECT q.workspace_id, q.pod_id,
          least(q.share, coalesce((SELECT l.max_active - (SELECT count(*) FROM queue b WHERE b.claim_id IS NOT NULL AND b.lane = l.name AND b.workspace_id = l.workspace_id)

@@ -1,4 +1,4 @@
-"""Finding items: by what people type (an id, its beginning, a subject key), and by filters, a bounded page at a time."""
+"""Finding items: by what people type (an id, its beginning, a subject key), and by filters, a page at a time."""
 
 import re
 from dataclasses import dataclass
@@ -107,9 +107,10 @@ SELECT q.item_id AS id, o.subject_key AS subject, q.flow, coalesce(k.name, '') A
   LEFT JOIN contracts k ON k.id = q.contract_id
  WHERE {where} ORDER BY q.item_id DESC LIMIT %(limit)s
 """
+_WAITS = frozenset(wait.value for wait in Wait)
 # What a reason implies of the row itself comes before the view is asked: the view costs lookups for each row.
 _IMPLIES = {Reason.SILENT: "q.state = 'leased'", Reason.LEASED: "q.state = 'leased'"} | {
-    reason: f"q.wait = '{reason}'" if reason in set(Wait) else "q.state = 'ready'"
+    reason: f"q.wait = '{reason}'" if reason.value in _WAITS else "q.state = 'ready'"
     for reason in Reason
     if reason not in (Reason.SILENT, Reason.LEASED)
 }

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from contracts.lifecycle import Wait
-
 from queues.database import Connection
 
 _FORGIVE = """
@@ -21,7 +20,8 @@ def forgive(conn: Connection, items: Sequence[UUID]) -> None:
 def await_another(conn: Connection, item: UUID, waiting_on: str) -> None:
     """Mark an item as waiting for a second reviewer; it stays where it is."""
     conn.execute(
-        "UPDATE queue SET wait = %s, waiting_on = %s WHERE item_id = %s AND state = 'waiting'", [Wait.SECOND_APPROVAL.value, waiting_on, item]
+        "UPDATE queue SET wait = %s, waiting_on = %s WHERE item_id = %s AND state = 'waiting'",
+        [Wait.SECOND_APPROVAL.value, waiting_on, item],
     )
 
 

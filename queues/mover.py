@@ -73,14 +73,14 @@ class Moved:
 _MATCH = """q.item_id = t.item_id AND q.fence = t.fence AND q.stage = %(from_stage)s AND q.state = %(from_state)s"""
 _WANTED = """
 wanted AS MATERIALIZED (
-  SELECT * FROM unnest(%(ids)s::uuid[], %(fences)s::int[], %(reasons)s::text[], %(delays)s::float8[])
+  SELECT * FROM unnest(%(ids)b::uuid[], %(fences)b::int[], %(reasons)b::text[], %(delays)b::float8[])
     AS t (item_id, fence, reason, delay))"""
 _HISTORY = """
 history AS (
   INSERT INTO moves (item_id, workspace_id, claim_id, at, no, fence, legal, actor, reason)
   SELECT m.item_id, m.workspace_id, %(claim)s::uuid, clock(), m.move_no - %(count)s + s.k, m.fence - %(leases)s + s.lease, s.legal,
          %(actor)s, CASE WHEN s.k = %(count)s AND m.reason <> '' THEN m.reason ELSE s.note END
-    FROM moved m CROSS JOIN unnest(%(legal)s::smallint[], %(nth_lease)s::int[], %(notes)s::text[])
+    FROM moved m CROSS JOIN unnest(%(legal)b::smallint[], %(nth_lease)b::int[], %(notes)b::text[])
          WITH ORDINALITY AS s (legal, lease, note, k))"""
 
 # HOT as long as ready_lane, due_at and claim_id keep their values: a carried lease touches no index.

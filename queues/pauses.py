@@ -9,7 +9,6 @@ from contracts.documents import load_yaml
 from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import LINE, Stage
-
 from queues.database import Connection, transaction
 
 KINDS = {
@@ -68,7 +67,10 @@ def _lane(kind: str, name: str) -> str:
     parted = {"cell", Stage.APPLY.value}
     plain = {stage.value for stage in LINE} - {Stage.APPLY.value, Stage.WORKCELL.value}
     if not _LANE.fullmatch(lane) or (head in parted) != bool(tail) or head not in parted | plain:
-        raise BadInput(f"{name[:80]!r} is no {kind}: expected {', '.join(sorted(plain))}, cell.NAME or apply.NAME", code="pause.scope")
+        raise BadInput(
+            f"{name[:80]!r} is no {kind}: expected {', '.join(sorted(plain))}, cell.NAME or apply.NAME",
+            code="pause.scope",
+        )
     return lane
 
 
@@ -134,7 +136,10 @@ def resume(conn: Connection, workspace: UUID, scope: Scope, *, by: str) -> int:
 
 
 def _audit(conn: Connection, scope: Scope, by: str, action: str, payload: str) -> None:
-    conn.execute("SELECT record_audit(%s, %s, %s, %s, %s)", [scope.workspace_id, by, action, f"{scope.kind}:{scope.value}", payload])
+    conn.execute(
+        "SELECT record_audit(%s, %s, %s, %s, %s)",
+        [scope.workspace_id, by, action, f"{scope.kind}:{scope.value}", payload],
+    )
 
 
 _STANDING = """

@@ -74,13 +74,14 @@ def migrate(url: str) -> tuple[str, str]:
     engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=sqlalchemy.NullPool)
     try:
         with engine.connect() as conn:
+            raw = conn.connection.driver_connection
+            assert isinstance(raw, psycopg.Connection)
+            _need_owner(raw)
             conn.exec_driver_sql("SELECT pg_advisory_lock(hashtext('shopfloor.migrate'))")
             conn.exec_driver_sql(f"SET ROLE {OWNER}")
             conn.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             conn.exec_driver_sql(f"SET search_path = {SCHEMA}")
             conn.exec_driver_sql("SET statement_timeout = 0")
-            raw = conn.connection.driver_connection
-            assert isinstance(raw, psycopg.Connection)
             before = version_of(raw)
             _refuse_newer(before)
             conn.commit()
@@ -93,6 +94,18 @@ def migrate(url: str) -> tuple[str, str]:
         raise Unavailable(f"the database cannot be reached: {error.orig}") from error
     finally:
         engine.dispose()
+
+
+def _need_owner(conn: psycopg.Connection) -> None:
+    row = conn.execute("SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [OWNER]).fetchone()
+    if row is None:
+        raise Refused(
+            f"this PostgreSQL has no role {OWNER}, which owns the schema",
+            hint="shopfloor db migrate --make-roles, as a user that may create roles",
+            code="schema.roles",
+        )
+    if not row[0]:
+        raise Refused(f"{conn.info.user} may not act as {OWNER}, which owns the schema", hint=f"GRANT {OWNER} TO {conn.info.user}", code="schema.roles")
 
 
 def _refuse_newer(version: str) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import extract_tb
 
 from contracts.errors import BadContract, NotFound
 from contracts.language import CellSource, Contract, load_cell_folder
@@ -45,7 +46,12 @@ def load_cell(folder: Path) -> Cell:
         raise BadContract(f"{source.code_path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = next((frame.lineno for frame in reversed(extract_tb(error.__traceback__)) if frame.filename == str(source.code_path)), None)
+        at = f" line {getattr(error, 'lineno', None) or line}" if line or getattr(error, "lineno", None) else ""
+        raise BadContract(f"{source.code_path}{at} cannot be imported: {type(error).__name__}: {error}") from error
     marked = [value for value in vars(module).values() if isinstance(value, CellCode)]
     if len(marked) != 1:
         raise BadContract(f"{source.code_path} marks {len(marked)} functions with @cell: exactly one does the job")

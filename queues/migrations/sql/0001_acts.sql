@@ -60,9 +60,10 @@ RETURNS TABLE (proposal_id uuid, state text) LANGUAGE sql SECURITY DEFINER SET s
     SELECT t.id, p.id AS proposal_id, p.workspace_id, p.item_id,
            CASE WHEN t.tier = 'none' AND pods.autonomy = 'full_auto' THEN 'none' WHEN t.tier = 'dual' THEN 'dual' ELSE 'single' END AS tier
       FROM unnest(p_ids, p_proposals, p_tiers) AS t (id, proposal_id, tier)
-      JOIN proposals p ON p.id = t.proposal_id AND p.state = 'open'
+      -- OFFSET 0: by its id, whatever index there is on states.
+      CROSS JOIN LATERAL (SELECT * FROM proposals WHERE proposals.id = t.proposal_id OFFSET 0) p
       JOIN orders o ON o.id = p.order_id JOIN pods ON pods.id = o.pod_id
-     WHERE p.workspace_id = ANY (workspaces_in_use())),
+     WHERE p.state = 'open' AND p.workspace_id = ANY (workspaces_in_use())),
   opened AS (
     INSERT INTO clearances (id, workspace_id, proposal_id, tier, needed, state, due_at, closed_at)
     SELECT id, workspace_id, wanted.proposal_id, tier, CASE tier WHEN 'none' THEN 0 WHEN 'single' THEN 1 ELSE 2 END,
@@ -131,6 +132,33 @@ BEGIN
   UPDATE clearances SET state = 'void', closed_at = clock() FROM ended WHERE clearances.proposal_id = ended.id;
   GET DIAGNOSTICS n = ROW_COUNT;
   RETURN n;
+END $$$$;
+
+-- A person's word on an apply whose effect is not known: it was done, or it was not. The actor comes from the token
+-- alone; the item is moved by the caller, in the same transaction. SQLSTATEs as in decide().
+CREATE FUNCTION resolve_apply(p_token_sha256 bytea, p_apply uuid, p_is text, p_reason text)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+DECLARE who record; a applies;
+BEGIN
+  SELECT * INTO who FROM actor_of(p_token_sha256);
+  IF NOT FOUND THEN RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401'; END IF;
+  IF p_is NOT IN ('applied', 'absent') THEN RAISE EXCEPTION 'not an answer: %', p_is; END IF;
+  IF who.kind <> 'person' OR NOT who.roles && ARRAY['operator', 'admin'] THEN
+    RAISE EXCEPTION '% may not answer for an apply: a person with the role operator has to', who.actor USING ERRCODE = 'SF403';
+  END IF;
+  SELECT * INTO a FROM applies WHERE id = p_apply AND workspace_id = who.workspace_id;
+  IF NOT FOUND THEN RAISE EXCEPTION 'no such apply in workspace %', who.workspace USING ERRCODE = 'SF404'; END IF;
+  -- The item first, like every other act on it; a leased one may be calling the target right now.
+  PERFORM FROM queue WHERE item_id = a.item_id AND state <> 'leased' FOR NO KEY UPDATE;
+  IF NOT FOUND THEN RAISE EXCEPTION 'a worker is on it, or it has left the line' USING ERRCODE = 'SF409'; END IF;
+  UPDATE applies SET state = CASE p_is WHEN 'applied' THEN 'applied' ELSE 'failed' END, finished_at = clock(),
+         receipt = convert_to(json_build_object('resolved', p_is, 'by', who.actor, 'reason', p_reason)::text, 'UTF8')
+   WHERE id = a.id AND state IN ('intent', 'unknown');
+  IF NOT FOUND THEN RAISE EXCEPTION 'the apply has ended already' USING ERRCODE = 'SF409'; END IF;
+  UPDATE proposals SET state = CASE p_is WHEN 'applied' THEN 'applied' ELSE 'failed' END
+   WHERE id = a.proposal_id AND state IN ('approved', 'unknown');
+  PERFORM record_audit(who.workspace_id, who.actor, 'apply.resolve', a.id::text,
+    json_build_object('is', p_is, 'proposal', a.proposal_id, 'reason', p_reason)::text);
 END $$$$;
 
 -- The indexed subjects of a flow by key: the gate checks quotes against them. Of one workspace, like every read of text.

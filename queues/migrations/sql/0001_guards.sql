@@ -16,125 +16,121 @@ BEGIN
 END $$$$;
 
 -- ------------------------------------------------------------------ no state without its history
--- The move rows must be of this very transaction (at = clock()), continue the count, start where the item
--- stood and end where it stands. Links inside a chain of fused moves are checked by `doctor`.
-CREATE FUNCTION guard_queue_insert() RETURNS trigger LANGUAGE plpgsql AS $$$$
+-- History is a chain: a move starts where the one before it ended, counts on by one, and a lease has the next fence.
+CREATE FUNCTION guard_moves() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on AS $$$$
+DECLARE bad record;
+BEGIN
+  SELECT n.item_id, l.move INTO bad FROM new_rows n
+    JOIN legal_moves l ON l.number = n.legal
+    LEFT JOIN moves p ON p.item_id = n.item_id AND p.no = n.no - 1
+    LEFT JOIN legal_moves pl ON pl.number = p.legal
+   WHERE n.at <> clock() OR n.fence <> coalesce(p.fence, 0) + (l.to_state = 'leased')::int
+      OR (l.from_stage, l.from_state) <> (coalesce(pl.to_stage, 'none'), coalesce(pl.to_state, 'none'))
+      OR (p.item_id IS NULL) <> (n.no = 1)
+   LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'move % of item % does not continue its history', bad.move, bad.item_id USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NULL;
+END $$$$;
+CREATE TRIGGER chained AFTER INSERT ON moves REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_moves();
+
+-- The queue row says what the last move says, and nothing else: stage, state, fence and count.
+CREATE FUNCTION guard_queue() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on AS $$$$
 DECLARE bad uuid;
 BEGIN
   SELECT n.item_id INTO bad FROM new_rows n
-    LEFT JOIN moves m ON m.item_id = n.item_id AND m.no = n.move_no AND m.at = clock() AND m.fence = n.fence
+    LEFT JOIN moves m ON m.item_id = n.item_id AND m.no = n.move_no AND m.fence = n.fence
     LEFT JOIN legal_moves l ON l.number = m.legal
-   WHERE n.move_no <> 1 OR l.number IS NULL OR l.from_stage <> 'none' OR (l.to_stage, l.to_state) <> (n.stage, n.state)
+   WHERE (l.to_stage, l.to_state) IS DISTINCT FROM (n.stage, n.state)
+      OR EXISTS (SELECT FROM moves later WHERE later.item_id = n.item_id AND later.no = n.move_no + 1)
    LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'item % entered the queue without a legal move in the same transaction', bad USING ERRCODE = 'check_violation';
+    RAISE EXCEPTION 'item % would stand where its history does not say', bad USING ERRCODE = 'check_violation';
+  END IF;
+  -- The only doors into apply are moves that follow a cleared clearance of the item's own approved proposal.
+  IF EXISTS (SELECT FROM new_rows WHERE stage = 'apply' AND state = 'ready') THEN
+    SELECT n.item_id INTO bad FROM new_rows n
+      JOIN moves m ON m.item_id = n.item_id AND m.no = n.move_no AND m.at = clock() AND m.legal IN ($into_apply)
+     WHERE n.stage = 'apply' AND NOT EXISTS (
+       -- OFFSET 0 keeps the planner at the item's few proposals: an index on a state would walk all that are in it.
+       SELECT FROM (SELECT * FROM proposals WHERE proposals.item_id = n.item_id OFFSET 0) p JOIN clearances c ON c.proposal_id = p.id
+        WHERE p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock()) LIMIT 1;
+    IF FOUND THEN
+      RAISE EXCEPTION 'item % has no cleared clearance: it cannot go to apply', bad USING ERRCODE = 'insufficient_privilege';
+    END IF;
   END IF;
   RETURN NULL;
 END $$$$;
-CREATE TRIGGER history_of_insert AFTER INSERT ON queue REFERENCING NEW TABLE AS new_rows
-  FOR EACH STATEMENT EXECUTE FUNCTION guard_queue_insert();
+CREATE TRIGGER history_of_insert AFTER INSERT ON queue REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_queue();
+CREATE TRIGGER history_of_update AFTER UPDATE ON queue REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_queue();
 
-CREATE FUNCTION guard_queue_update() RETURNS trigger LANGUAGE plpgsql AS $$$$
-DECLARE bad uuid;
-BEGIN
-  SELECT n.item_id INTO bad FROM new_rows n JOIN old_rows o ON o.item_id = n.item_id
-    LEFT JOIN moves f ON f.item_id = n.item_id AND f.no = o.move_no + 1 AND f.at = clock()
-    LEFT JOIN legal_moves fl ON fl.number = f.legal
-    LEFT JOIN moves m ON m.item_id = n.item_id AND m.no = n.move_no AND m.at = clock() AND m.fence = n.fence
-    LEFT JOIN legal_moves l ON l.number = m.legal
-   WHERE (n.stage, n.state, n.fence, n.move_no) IS DISTINCT FROM (o.stage, o.state, o.fence, o.move_no)
-     AND (fl.number IS NULL OR l.number IS NULL OR n.fence < o.fence
-          OR (fl.from_stage, fl.from_state) <> (o.stage, o.state) OR (l.to_stage, l.to_state) <> (n.stage, n.state))
-   LIMIT 1;
-  IF FOUND THEN
-    RAISE EXCEPTION 'item % changed its stage or state without a legal move in the same transaction', bad USING ERRCODE = 'check_violation';
-  END IF;
-  IF EXISTS (SELECT FROM new_rows n JOIN old_rows o ON o.item_id = n.item_id
-              WHERE (n.workspace_id, n.order_id, n.pod_id, n.flow) IS DISTINCT FROM (o.workspace_id, o.order_id, o.pod_id, o.flow)) THEN
-    RAISE EXCEPTION 'workspace, order, pod and flow of an item never change' USING ERRCODE = 'check_violation';
-  END IF;
-  -- The only doors into apply are a cleared clearance of the item's own approved proposal.
-  SELECT n.item_id INTO bad FROM new_rows n JOIN old_rows o ON o.item_id = n.item_id
-   WHERE n.stage = 'apply' AND o.stage <> 'apply' AND NOT EXISTS (
-     SELECT FROM proposals p JOIN clearances c ON c.proposal_id = p.id
-      WHERE p.item_id = n.item_id AND p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock()) LIMIT 1;
-  IF FOUND THEN
-    RAISE EXCEPTION 'item % has no cleared clearance: it cannot go to apply', bad USING ERRCODE = 'insufficient_privilege';
-  END IF;
-  RETURN NULL;
-END $$$$;
-CREATE TRIGGER history_of_update AFTER UPDATE ON queue REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-  FOR EACH STATEMENT EXECUTE FUNCTION guard_queue_update();
-
-CREATE FUNCTION guard_queue_delete() RETURNS trigger LANGUAGE plpgsql AS $$$$
+-- What leaves the queue is filed under its last move. (A pruned dead letter ends by the move that buried it.)
+CREATE FUNCTION guard_queue_delete() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on AS $$$$
 DECLARE bad uuid;
 BEGIN
   SELECT o.item_id INTO bad FROM old_rows o
-    LEFT JOIN archived_items a ON a.item_id = o.item_id
-    LEFT JOIN moves m ON m.item_id = o.item_id AND m.no = a.move_no
+    LEFT JOIN archived_items a ON a.item_id = o.item_id AND a.move_no >= o.move_no
+    LEFT JOIN moves m ON m.item_id = a.item_id AND m.no = a.move_no AND m.fence = a.fence
     LEFT JOIN legal_moves l ON l.number = m.legal
-    -- A pruned dead letter ends by the move that buried it; every other end has a move of this transaction.
-   WHERE l.number IS NULL OR (l.to_stage, l.to_state) <> (a.stage, a.state)
-      OR NOT (o.state = 'dead' AND a.move_no = o.move_no AND a.state = 'dead' OR m.at = clock() AND a.move_no > o.move_no)
+   WHERE (l.to_stage, l.to_state) IS DISTINCT FROM (a.stage, a.state) OR l.to_state NOT IN ($terminal)
+      OR EXISTS (SELECT FROM moves later WHERE later.item_id = a.item_id AND later.no = a.move_no + 1)
    LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'item % left the queue without its final move and archive row', bad USING ERRCODE = 'check_violation';
   END IF;
   RETURN NULL;
 END $$$$;
-CREATE TRIGGER history_of_delete AFTER DELETE ON queue REFERENCING OLD TABLE AS old_rows
-  FOR EACH STATEMENT EXECUTE FUNCTION guard_queue_delete();
+CREATE TRIGGER history_of_delete AFTER DELETE ON queue REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_queue_delete();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON queue FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
 
 -- ------------------------------------------------------------------ no apply without its approval
 -- SECURITY DEFINER: the check reads what the apply role might be kept from seeing, whatever its setting says.
-CREATE FUNCTION guard_apply() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
-DECLARE p proposals; c clearances; approvals int;
+CREATE FUNCTION guard_intents() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+DECLARE bad record;
 BEGIN
-  IF TG_OP = 'UPDATE' THEN
-    IF (OLD.id, OLD.workspace_id, OLD.proposal_id, OLD.action_id, OLD.proposal_sha256, OLD.intent_at)
-       IS DISTINCT FROM (NEW.id, NEW.workspace_id, NEW.proposal_id, NEW.action_id, NEW.proposal_sha256, NEW.intent_at)
-       OR OLD.state IN ('applied', 'failed') THEN
-      RAISE EXCEPTION 'apply % is finished, or its identity would change', OLD.id USING ERRCODE = 'insufficient_privilege';
-    END IF;
-    RETURN NEW;
+  -- Locked in id order: whoever voids one of these meanwhile waits, and then finds its intent.
+  PERFORM 1 FROM proposals p WHERE p.id IN (SELECT proposal_id FROM new_rows) ORDER BY p.id FOR SHARE;
+  SELECT n.proposal_id, p.state AS proposal, c.state AS clearance, c.needed INTO bad FROM new_rows n
+    LEFT JOIN LATERAL (SELECT * FROM proposals WHERE proposals.id = n.proposal_id OFFSET 0) p ON p.workspace_id = n.workspace_id
+    LEFT JOIN clearances c ON c.proposal_id = p.id
+   WHERE (p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AND n.proposal_sha256 = p.sha256 AND n.state = 'intent'
+          AND p.item_id = n.item_id AND p.adapter = n.adapter AND n.action_id = sha256(p.sha256 || '\x00'::bytea || convert_to(p.target, 'UTF8'))) IS NOT TRUE
+      OR c.needed > 0 AND c.needed > (
+        SELECT count(DISTINCT d.actor_id) FROM decisions d JOIN actors a ON a.id = d.actor_id AND a.disabled_at IS NULL
+         WHERE d.clearance_id = c.id AND d.decision = 'approve' AND d.proposal_sha256 = p.sha256
+           AND d.expires_at > clock() AND a.name NOT IN (p.author, p.submitter) AND NOT a.name = ANY (p.editors))
+   LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'proposal % may not be applied: it is %, its clearance %, or too few valid approvals stand (% needed)',
+      bad.proposal_id, bad.proposal, bad.clearance, bad.needed USING ERRCODE = 'insufficient_privilege';
   END IF;
-  SELECT * INTO p FROM proposals WHERE id = NEW.proposal_id AND workspace_id = NEW.workspace_id FOR SHARE;
-  SELECT * INTO c FROM clearances WHERE proposal_id = NEW.proposal_id AND workspace_id = NEW.workspace_id;
-  SELECT count(DISTINCT d.actor_id) INTO approvals FROM decisions d
-    JOIN actors a ON a.id = d.actor_id AND a.disabled_at IS NULL
-   WHERE d.clearance_id = c.id AND d.decision = 'approve' AND d.proposal_sha256 = p.sha256
-     AND d.expires_at > clock() AND a.name NOT IN (p.author, p.submitter) AND NOT a.name = ANY (p.editors);
-  IF p.id IS NULL OR p.state <> 'approved' OR p.expires_at <= clock() OR c.state <> 'cleared'
-     OR NEW.proposal_sha256 <> p.sha256 OR NEW.state <> 'intent' OR approvals < c.needed THEN
-    RAISE EXCEPTION 'proposal % is not approved for apply: state %, clearance %, % of % approvals',
-      NEW.proposal_id, p.state, c.state, approvals, c.needed USING ERRCODE = 'insufficient_privilege';
-  END IF;
-  RETURN NEW;
+  RETURN NULL;
 END $$$$;
-CREATE TRIGGER approved_only BEFORE INSERT OR UPDATE ON applies FOR EACH ROW EXECUTE FUNCTION guard_apply();
+CREATE TRIGGER approved_only AFTER INSERT ON applies REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_intents();
 
--- A proposal's identity is what was approved: only its state moves on.
+CREATE FUNCTION guard_apply() RETURNS trigger LANGUAGE plpgsql AS $$$$
+BEGIN
+  RAISE EXCEPTION 'apply % is finished', OLD.id USING ERRCODE = 'insufficient_privilege';
+END $$$$;
+CREATE TRIGGER finished_stays BEFORE UPDATE ON applies FOR EACH ROW WHEN (OLD.state IN ('applied', 'failed')) EXECUTE FUNCTION guard_apply();
+
+-- A proposal's identity is what was approved: no role may update more than its state, and these moves of it are refused.
+-- Only the functions that check clearances may approve: they run as the owner of this table.
 CREATE FUNCTION guard_proposal() RETURNS trigger LANGUAGE plpgsql AS $$$$
 BEGIN
-  IF (OLD.id, OLD.workspace_id, OLD.item_id, OLD.order_id, OLD.action, OLD.target, OLD.adapter, OLD.sha256, OLD.precondition_sha256, OLD.epoch,
-      OLD.finding, OLD.confidence, OLD.author, OLD.submitter, OLD.editors, OLD.created_at, OLD.expires_at)
-     IS DISTINCT FROM
-     (NEW.id, NEW.workspace_id, NEW.item_id, NEW.order_id, NEW.action, NEW.target, NEW.adapter, NEW.sha256, NEW.precondition_sha256, NEW.epoch,
-      NEW.finding, NEW.confidence, NEW.author, NEW.submitter, NEW.editors, NEW.created_at, NEW.expires_at) THEN
-    RAISE EXCEPTION 'proposal % is immutable but for its state', OLD.id USING ERRCODE = 'insufficient_privilege';
-  END IF;
-  IF OLD.state IN ('applied', 'rejected', 'report_only') AND NEW.state <> OLD.state THEN
-    RAISE EXCEPTION 'proposal % is %', OLD.id, OLD.state USING ERRCODE = 'insufficient_privilege';
-  END IF;
-  -- Only the functions that check clearances may approve: they run as the owner of this table.
-  IF NEW.state = 'approved' AND OLD.state <> 'approved'
-     AND current_user <> (SELECT relowner::regrole::text FROM pg_class WHERE oid = TG_RELID) THEN
-    RAISE EXCEPTION 'proposal % is approved through decide() alone', OLD.id USING ERRCODE = 'insufficient_privilege';
-  END IF;
-  RETURN NEW;
+  RAISE EXCEPTION 'proposal % cannot go from % to % by %', OLD.id, OLD.state, NEW.state, current_user USING ERRCODE = 'insufficient_privilege';
 END $$$$;
-CREATE TRIGGER identity_stays BEFORE UPDATE ON proposals FOR EACH ROW EXECUTE FUNCTION guard_proposal();
+CREATE TRIGGER state_moves_on BEFORE UPDATE ON proposals FOR EACH ROW
+  WHEN (OLD.state IN ('applied', 'rejected', 'report_only') AND NEW.state <> OLD.state
+        OR NEW.state = 'approved' AND OLD.state <> 'approved' AND current_user <> '$owner')
+  EXECUTE FUNCTION guard_proposal();
+CREATE FUNCTION proposal_identity() RETURNS trigger LANGUAGE plpgsql AS $$$$
+BEGIN
+  RAISE EXCEPTION 'proposal % is immutable but for its state', OLD.id USING ERRCODE = 'insufficient_privilege';
+END $$$$;
+CREATE TRIGGER identity_stays BEFORE UPDATE OF id, workspace_id, item_id, order_id, action, target, adapter, sha256, precondition_sha256, epoch,
+  finding, confidence, author, submitter, editors, created_at, expires_at ON proposals FOR EACH ROW EXECUTE FUNCTION proposal_identity();
 CREATE FUNCTION guard_new_proposal() RETURNS trigger LANGUAGE plpgsql AS $$$$
 BEGIN
   IF EXISTS (SELECT FROM new_rows WHERE state NOT IN ('open', 'report_only')) THEN

@@ -47,16 +47,16 @@ GRANT SELECT (id, workspace_id, actor_id, label, created_at, expires_at, revoked
 GRANT INSERT ON triggers, batches, batch_rows, orders, items, queue, moves, bodies, archived_items TO ${prefix}intake;
 GRANT UPDATE (state, rows_read, accepted, rejected, duplicate, context, as_of, source_sha256, finished_at, error) ON batches TO ${prefix}intake;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}intake;
-GRANT UPDATE, DELETE ON queue TO ${prefix}intake;
+GRANT DELETE, UPDATE $movable ON queue TO ${prefix}intake;
 
 -- ------------------------------------------------------------------ propose
-GRANT UPDATE, DELETE ON queue TO ${prefix}propose;
+GRANT DELETE, UPDATE $movable ON queue TO ${prefix}propose;
 GRANT INSERT ON moves, attempts, bodies, artifacts, artifact_inputs, evidence, verdicts, findings, proposals, archived_items TO ${prefix}propose;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}propose;
 GRANT UPDATE (state) ON proposals TO ${prefix}propose;
 
 -- ------------------------------------------------------------------ apply: no proposals of its own
-GRANT UPDATE, DELETE ON queue TO ${prefix}apply;
+GRANT DELETE, UPDATE $movable ON queue TO ${prefix}apply;
 GRANT INSERT ON moves, attempts, bodies, artifacts, findings, archived_items TO ${prefix}apply;
 GRANT INSERT ON applies TO ${prefix}apply;
 GRANT UPDATE (state, finished_at, receipt, fence) ON applies TO ${prefix}apply;
@@ -68,12 +68,12 @@ GRANT INSERT, UPDATE ON lane_minutes TO ${prefix}propose, ${prefix}apply;
 -- Two lockable rows that fair claiming and conflicting intakes read: FOR SHARE needs no more than SELECT here.
 
 -- ------------------------------------------------------------------ review: moves alone; decisions go through decide()
-GRANT UPDATE, DELETE ON queue TO ${prefix}review;
+GRANT DELETE, UPDATE $movable ON queue TO ${prefix}review;
 GRANT INSERT ON moves, archived_items, findings TO ${prefix}review;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}review;
 
 -- ------------------------------------------------------------------ operate
-GRANT UPDATE, DELETE ON queue TO ${prefix}operate;
+GRANT DELETE, UPDATE $movable ON queue TO ${prefix}operate;
 GRANT INSERT ON moves, archived_items, findings TO ${prefix}operate;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}operate;
 GRANT INSERT, UPDATE ON pauses, lanes, pods TO ${prefix}operate;
@@ -84,7 +84,7 @@ GRANT DELETE ON roles TO ${prefix}operate;
 CREATE POLICY new_workspace ON workspaces FOR INSERT TO ${prefix}operate WITH CHECK (true);
 
 -- ------------------------------------------------------------------ sweep
-GRANT UPDATE, DELETE ON queue TO ${prefix}sweep;
+GRANT DELETE, UPDATE $movable ON queue TO ${prefix}sweep;
 GRANT INSERT ON moves, archived_items, findings TO ${prefix}sweep;
 GRANT UPDATE (closed_at) ON claims TO ${prefix}sweep;
 GRANT UPDATE (stopped_at) ON workers TO ${prefix}sweep;
@@ -102,6 +102,7 @@ GRANT EXECUTE ON FUNCTION all_workspaces() TO ${prefix}propose, ${prefix}apply, 
 GRANT EXECUTE ON FUNCTION lanes_due() TO ${prefix}sweep, ${prefix}operate;
 GRANT EXECUTE ON FUNCTION open_clearances(uuid[], uuid[], text[], int) TO ${prefix}propose;
 GRANT EXECUTE ON FUNCTION decide(uuid, bytea, uuid, bytea, text, text) TO ${prefix}review;
+GRANT EXECUTE ON FUNCTION resolve_apply(bytea, uuid, text, text) TO ${prefix}operate;
 GRANT EXECUTE ON FUNCTION void_proposals(uuid[], text) TO ${prefix}intake, ${prefix}operate, ${prefix}sweep;
 GRANT EXECUTE ON FUNCTION extend_partitions() TO ${prefix}sweep;
 GRANT EXECUTE ON FUNCTION index_subjects(uuid, text, text[], text[], text[], text[], text[], text[], text[], text[], text[]),

@@ -468,11 +468,11 @@ CREATE TABLE applies (
   intent_at timestamptz NOT NULL DEFAULT clock(),
   finished_at timestamptz,
   receipt bytea,
-  UNIQUE (workspace_id, id),
   FOREIGN KEY (workspace_id, proposal_id) REFERENCES proposals (workspace_id, id),
   CHECK ((state = 'intent') = (finished_at IS NULL)));
 -- At most one apply of an action that may have had an effect.
 CREATE UNIQUE INDEX applies_once ON applies (workspace_id, action_id) WHERE state IN ('intent', 'applied', 'unknown');
+CREATE INDEX applies_proposal ON applies (proposal_id);
 
 CREATE TABLE audit (
   seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -12,6 +12,12 @@ from sqlalchemy import text
 revision = "0001"
 down_revision = None
 
+MOVABLE = (
+    "claim_id, moved_at, due_at, fence, move_no, contract_id, priority, crashes, transients, throttles, contract_breaks, qa_rejects, "
+    "drifts, rounds, stage, state, lane, ready_lane, wait, waiting_on"
+)
+"""Columns of a queue row that a move may change; workspace, order, pod and flow never change."""
+
 SCRIPTS = ("0001_tables", "0001_search", "0001_guards", "0001_acts", "0001_security", "0001_inspect")
 
 
@@ -42,6 +48,8 @@ def upgrade() -> None:
         "terminal": _listed(TERMINAL),
         "causes": _listed(Cause),
         "legal": ", ".join(str(move.number) for move in MOVES),
+        "movable": f"({MOVABLE})",
+        "into_apply": ", ".join(str(move.number) for move in MOVES if move.to_stage is Stage.APPLY is not move.from_stage),
         "ceilings": " ".join(f"WHEN '{cause}' THEN {ceiling}" for cause, ceiling in CEILINGS.items()),
         "max_depth": str(MAX_DEPTH),
         "move_policies": _move_policies(),

@@ -1,0 +1,193 @@
+"""dead: letters that reached a ceiling, until a person replays or prunes them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from console.acting import Result, Span, given, many_need_yes, report, ring
+from console.output import cell, document, formats, listing, printable
+from contracts.errors import BadInput
+
+
+@click.group()
+def dead() -> None:
+    """List, show, replay and prune dead letters. They stay until a person acts.
+
+    \b
+    Example:
+      shopfloor dead list
+    """
+
+
+@dead.command("list")
+@click.option("--lane", help="those of a lane")
+@click.option("--flow", help="those of a flow")
+@click.option("--error", help="those whose error holds this text")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000), help="letters shown")
+@formats(rows=True)
+def list_(lane: str | None, flow: str | None, error: str | None, limit: int, form: str) -> None:
+    """List dead letters, grouped by what they died of.
+
+    \b
+    Example:
+      shopfloor dead list --lane apply.tracker
+    """
+    from console.session import session
+    from contracts.lifecycle import Role
+    from pipeline.burials import by_kind, dead_letters
+
+    with session(Role.READ) as s:
+        found = dead_letters(s.conn, s.workspace, error=error, lane=lane, flow=flow)
+    kinds = by_kind(found)
+    if form != "text":
+        rows = [letter._asdict() | {"kind": letter.kind} for letter in found[:limit]]
+        if form == "json":
+            groups = [{"lane": kind.lane, "error": kind.error, "count": len(kind.letters)} for kind in kinds]
+            document({"total": len(found), "groups": groups, "dead": rows})
+        else:
+            listing(form, rows, name="dead", columns=list(rows[0]) if rows else None)
+        return
+    if not kinds:
+        click.echo("no dead letters")
+        return
+    for kind in kinds:
+        click.echo(f"{len(kind.letters)} × {kind.lane}: {printable(kind.error) or 'no error recorded'}")
+        for letter in kind.letters[: max(0, limit)]:
+            click.echo(f"    {letter.item_id}  {cell(letter.buried_at)}  {printable(letter.subject)}")
+        if len(kind.letters) > max(0, limit):
+            click.echo(f"    … {len(kind.letters) - max(0, limit)} more: --limit")
+        limit -= len(kind.letters)
+    click.echo(
+        "\nnext: shopfloor dead show ITEM   shopfloor dead replay --error TEXT --yes   shopfloor dead prune ITEM"
+    )
+
+
+@dead.command()
+@click.argument("item")
+@formats()
+def show(item: str, form: str) -> None:
+    """Show one dead letter: its last moves, attempts and findings.
+
+    \b
+    Example:
+      shopfloor dead show 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d
+    """
+    from console.session import one_id, session
+    from contracts.lifecycle import Role
+    from pipeline.burials import dead_letter
+
+    with session(Role.READ) as s:
+        found = dead_letter(s.conn, s.workspace, one_id(item))
+    if form == "json":
+        document({"dead": found})
+        return
+    click.echo(f"{found['item_id']}  {printable(found['subject'])}  flow {found['flow']}, lane {found['lane']}")
+    click.echo(f"buried {cell(found['buried_at'])} by {printable(found['actor'])}: {printable(found['error'])}")
+    for title, line in (
+        ("moves", "{at}  {stage} {move}, fence {fence}, {actor}: {reason}"),
+        ("attempts", "{ended_at}  {stage} {outcome} {cause}, fence {fence}: {message}"),
+        ("findings", "{at}  {stage} {code} {place}: {message}"),
+    ):
+        if found[title]:
+            click.echo(f"\nlast {title}, newest first:")
+            for row in found[title]:
+                click.echo("  " + line.format(**{name: cell(value) for name, value in row.items()}))
+    click.echo(f"\nnext: shopfloor dead replay {found['item_id']}   shopfloor dead prune {found['item_id']}")
+
+
+def _picks(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(
+        (
+            click.option("--error", help="those whose error holds this text"),
+            click.option("--lane", help="those of a lane"),
+            click.option("--flow", help="those of a flow"),
+            click.option("--all", "every", is_flag=True, help="every dead letter"),
+            click.option("--why", default="", help="kept with the act"),
+            click.option("--yes", is_flag=True, help="more than one at once"),
+            click.option("--dry-run", is_flag=True, help="say what would be done, do nothing"),
+            formats(rows=True),
+        )
+    ):
+        command = option(command)
+    return click.argument("items", nargs=-1, metavar="[ITEM…]")(command)
+
+
+@dead.command()
+@_picks
+@click.option("--stagger", type=Span(), metavar="DURATION", help="spread them over this long: 10m, 2h")
+def replay(stagger: float | None, **options: Any) -> None:
+    """Bring dead letters back to life where they died, with a new run of attempts.
+
+    \b
+    Example:
+      shopfloor dead replay --error "connection refused" --stagger 10m --yes
+    """
+    from pipeline import steering
+
+    def act(s: Any, items: Sequence[Any]) -> Any:
+        why = options["why"] or "replayed"
+        return steering.requeue(
+            s.conn, s.workspace, items, by=s.actor, why=why, stagger_seconds=stagger or 0.0, dry_run=options["dry_run"]
+        )
+
+    _act("dead replay", act, options)
+
+
+@dead.command()
+@_picks
+def prune(**options: Any) -> None:
+    """File dead letters away for good; their orders end dead, their history stays.
+
+    \b
+    Example:
+      shopfloor dead prune 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --why "the repository is gone"
+    """
+    from pipeline.burials import prune as file_away
+
+    def act(s: Any, items: Sequence[Any]) -> Any:
+        return file_away(s.conn, s.workspace, items, by=s.actor, why=options["why"], dry_run=options["dry_run"])
+
+    _act("dead prune", act, options)
+
+
+def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str, Any]) -> None:
+    from console.session import session
+    from contracts.lifecycle import Role
+
+    words = given(options["items"])
+    said = any(options[name] for name in ("error", "lane", "flow", "every"))
+    if bool(words) == said:
+        raise BadInput(
+            "name dead letters, or pick them with --error, --lane, --flow or --all: one of the two",
+            hint="shopfloor dead list",
+        )
+    with session(Role.OPERATE, needs="operator") as s:
+        items = _chosen(s, words, options)
+        many_need_yes(
+            max(len(items), 1 if words else 2), yes=options["yes"] or not items, dry_run=options["dry_run"], verb=verb
+        )
+        results = [Result(str(one.item_id), one.subject, one.outcome, one.error) for one in act(s, items)]
+        if verb == "dead replay" and not options["dry_run"]:
+            ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])
+    report(results, options["form"], verb=verb)
+
+
+def _chosen(s: Any, words: Sequence[str], options: dict[str, Any]) -> list[Any]:
+    """Return the dead letters meant; one that is named and lives is refused by `dead replay` too: requeue is for those."""
+    from console.session import one_id
+    from contracts.errors import Conflict
+    from pipeline.burials import dead_letters
+
+    found = [
+        letter.item_id
+        for letter in dead_letters(
+            s.conn, s.workspace, error=options["error"], lane=options["lane"], flow=options["flow"]
+        )
+    ]
+    if not words:
+        return found
+    named = [one_id(word) for word in words]
+    living = [item for item in named if item not in set(found)]
+    if living:
+        raise Conflict(f"item {living[0]} is no dead letter", hint=f"shopfloor why {living[0]}", code="dead.not")
+    return named

@@ -1,0 +1,137 @@
+"""status: the board of a factory, in words, as JSON, or as an exit code for cron."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from console.output import age, document, formats, printable
+
+if TYPE_CHECKING:
+    from pipeline.compose import Shop
+    from queues.board import Board, Lane
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="exit 1 when something is stalled, unserved or dead; print only that")
+@formats()
+def status(check: bool, form: str) -> None:
+    """Show every lane: what is ready, active, waiting and stalled, and what to type.
+
+    Waiting is for a person, a time, a pause or a limit; stalled is work that could move and does not.
+    A ? is not known, which is not zero. NET is what the last 5 minutes added to a lane.
+
+    \b
+    Example:
+      shopfloor status
+      shopfloor status --check || mail -s 'the line stands' ops@example.org
+    """
+    from contracts.lifecycle import Role
+    from queues.board import read_board
+
+    from console.session import session
+
+    with session(Role.READ) as here:
+        board = read_board(here.conn, here.workspace)
+        broker = _broker(here.shop)
+        name = here.shop.settings.workspace
+    attention = board.needs_attention or broker is False
+    if form == "json":
+        document({"workspace": name, "broker": _up(broker)} | board.as_dict() | {"ok": not attention})
+    else:
+        _say(board, name, broker, brief=check)
+    if check and attention:
+        raise SystemExit(1)
+
+
+def _broker(shop: "Shop") -> bool | None:
+    """Return whether the doorbell answers; None where that cannot be told from here."""
+    from contracts.errors import ShopfloorError
+
+    if shop.settings.broker_url is None:
+        if shop.services is None:
+            return None
+        from queues.embedded import inspect
+
+        servers = {server.name: server for server in inspect(shop.data_dir).servers}
+        return servers["valkey"].answers if "valkey" in servers else None
+    try:
+        shop.doorbell().check()
+    except ShopfloorError:
+        return False
+    return True
+
+
+def _up(broker: bool | None) -> str | None:
+    return None if broker is None else "up" if broker else "down"
+
+
+def _say(board: "Board", workspace: str, broker: bool | None, *, brief: bool) -> None:
+    if brief:
+        _say_attention(board, broker)
+        return
+    workers = f"{len(board.workers)} worker{'' if len(board.workers) == 1 else 's'}"
+    sweeper = board.sweeper or "?"
+    head = f"workspace {workspace}  ·  {workers}  ·  sweeper {sweeper}  ·  broker {_up(broker) or '?'}"
+    click.echo(f"{head}  ·  {board.at.astimezone():%Y-%m-%d %H:%M:%S%z}")
+    click.echo()
+    _say_lanes(board.lanes)
+    for one in board.waiting:
+        oldest = f"oldest {age(one.oldest_seconds)}"
+        click.echo(f"  waiting  {one.items:>7,}  {one.reason:<16}{oldest:<14}shopfloor items --reason {one.reason}")
+    for pause in board.pauses:
+        until = f" until {pause['until'].astimezone():%Y-%m-%d %H:%M%z}" if pause["until"] else ""
+        why = printable(f"{pause['scope']} by {pause['actor']}{until}: {pause['why']}")
+        click.echo(_paint(f"  paused   {why}  →  shopfloor resume {printable(pause['scope'])}", "yellow"))
+    _say_attention(board, broker)
+    _say_totals(board.totals)
+
+
+_COLUMNS = ("READY", "ACTIVE", "SILENT", "WAIT", "HELD", "DEAD", "OLDEST", "DONE 5m", "FAILED", "NET", "WORKERS")
+
+
+def _say_lanes(lanes: "list[Lane]") -> None:
+    if not lanes:
+        click.echo("  no lane has work or workers yet: shopfloor up, then shopfloor intake FILE")
+        return
+    width = max(18, *(len(lane.lane) for lane in lanes))
+    click.echo(_paint(f"  {'LANE':<{width}}" + "".join(f"{name:>8}" for name in _COLUMNS), "bright_black"))
+    for lane in lanes:
+        held = lane.paused + lane.backoff + lane.limited
+        failed = "–" if lane.failed_share is None else f"{100 * lane.failed_share:.0f} %"
+        net = "even" if lane.net_flow is None else f"{lane.net_flow:+,}"
+        cells = (
+            lane.ready, lane.active, lane.silent, lane.waiting, held, lane.dead, age(lane.oldest_ready_seconds), lane.finished,
+            failed, net, lane.workers,
+        )  # fmt: skip
+        line = f"  {lane.lane:<{width}}" + "".join(f"{cell:>8,}" if isinstance(cell, int) else f"{cell:>8}" for cell in cells)
+        click.echo(_paint(f"{line}  ◀ stalled", "red") if lane.stalled else line)
+    click.echo()
+
+
+def _say_attention(board: "Board", broker: bool | None) -> None:
+    for lane in board.lanes:
+        if lane.stalled:
+            click.echo(_paint(f"  stalled  {lane.lane}: {lane.stalled}  →  {lane.remedy}", "red"))
+    if board.dead:
+        oldest = f", oldest {age(board.oldest_dead_seconds)}"
+        letters = f"{board.dead:,} dead letter{'' if board.dead == 1 else 's'}{oldest}"
+        click.echo(_paint(f"  dead     {letters}  →  shopfloor dead list", "red"))
+    if board.sweeper == "late":
+        click.echo(_paint("  sweeper  none brings back what is overdue  →  shopfloor sweeper", "red"))
+    if broker is False:
+        click.echo(_paint("  broker   down: work pauses until it answers; intake and review go on  →  shopfloor up", "red"))
+
+
+def _say_totals(totals: dict[str, Any]) -> None:
+    reading = f", {totals['reading']} being read" if totals["reading"] else ""
+    click.echo(
+        f"  totals   {totals['batches']:,} batches{reading}: {totals['rows']:,} rows = {totals['accepted']:,} accepted"
+        f" ({totals['context']:,} context) + {totals['rejected']:,} rejected + {totals['duplicate']:,} duplicate"
+    )
+    click.echo(f"           {totals['in_queue']:,} items on the line, {totals['ended']:,} ended")
+
+
+def _paint(text: str, colour: str) -> str:
+    return click.style(text, fg=colour) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text

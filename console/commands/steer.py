@@ -1,0 +1,142 @@
+"""requeue, rework, cancel: what operators do to items, one or many."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import click
+from console.acting import Result, Span, given, many_need_yes, report, ring
+from console.output import formats
+from contracts.errors import BadInput
+from contracts.lifecycle import LINE, Reason, Stage, State
+
+_FILTERS = ("lane", "stage", "state", "reason", "flow", "order", "batch")
+_QUEUED = tuple(state.value for state in (State.READY, State.LEASED, State.WAITING, State.DEAD))
+_STAGES = [stage.value for stage in (Stage.INTAKE, *LINE)]
+
+
+def filters(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that pick items, and those of every verb that changes many."""
+    for option in reversed(
+        (
+            click.option("--lane", help="all in a lane, such as cell.issue_review"),
+            click.option("--stage", type=click.Choice(_STAGES), help="all in a stage"),
+            click.option("--state", type=click.Choice(_QUEUED), help="all in a state"),
+            click.option(
+                "--reason", type=click.Choice([reason.value for reason in Reason]), help="all that wait for this reason"
+            ),
+            click.option("--flow", help="all of a flow"),
+            click.option("--order", help="all of an order"),
+            click.option("--batch", help="all of a batch"),
+            click.option("--why", default="", help="kept in the history of each item"),
+            click.option("--yes", is_flag=True, help="more than one at once"),
+            click.option("--dry-run", is_flag=True, help="say what would be done, do nothing"),
+            formats(rows=True),
+        )
+    ):
+        command = option(command)
+    return click.argument("items", nargs=-1, metavar="[ITEM…]")(command)
+
+
+@click.command()
+@filters
+@click.option(
+    "--stagger", type=Span(), metavar="DURATION", help="spread them over this long instead of all at once: 10m, 2h"
+)
+def requeue(stagger: float | None, **options: Any) -> None:
+    """Make items due now: those named, those on stdin (-), or all that match every filter.
+
+    \b
+    Example:
+      shopfloor requeue --reason human --flow issue-sweep --dry-run
+      shopfloor requeue --lane apply.tracker --state dead --stagger 10m --yes
+    """
+    from pipeline import steering
+
+    def act(s: Any, items: Sequence[UUID]) -> Any:
+        return steering.requeue(
+            s.conn,
+            s.workspace,
+            items,
+            by=s.actor,
+            why=options["why"],
+            stagger_seconds=stagger or 0.0,
+            dry_run=options["dry_run"],
+        )
+
+    _steer("requeue", act, options)
+
+
+@click.command()
+@filters
+def rework(**options: Any) -> None:
+    """Send waiting items to rework, with --why as a finding for the next attempt.
+
+    \b
+    Example:
+      shopfloor rework 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --why "look at the newest comment too"
+    """
+    from pipeline import steering
+
+    if not options["why"].strip():
+        raise BadInput("rework needs a reason: the next attempt is told", hint='--why "what to look at"')
+
+    def act(s: Any, items: Sequence[UUID]) -> Any:
+        return steering.rework(s.conn, s.workspace, items, by=s.actor, why=options["why"], dry_run=options["dry_run"])
+
+    _steer("rework", act, options)
+
+
+@click.command()
+@filters
+def cancel(**options: Any) -> None:
+    """End items. What is being applied right now is left alone; open proposals end with their items.
+
+    \b
+    Example:
+      shopfloor cancel --batch 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --dry-run
+    """
+    from pipeline import steering
+
+    def act(s: Any, items: Sequence[UUID]) -> Any:
+        return steering.cancel(s.conn, s.workspace, items, by=s.actor, why=options["why"], dry_run=options["dry_run"])
+
+    _steer("cancel", act, options)
+
+
+def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[str, Any]) -> None:
+    from console.session import session
+    from contracts.lifecycle import Role
+    from pipeline.steering import picked
+
+    pick = pick_of(given(options["items"]), options)
+    with session(Role.OPERATE, needs="operator") as s:
+        items = picked(s.conn, s.workspace, pick)
+        # By filters even one item may be another than was meant.
+        many_need_yes(
+            max(len(items), 1 if pick.ids else 2),
+            yes=options["yes"] or not items,
+            dry_run=options["dry_run"],
+            verb=verb,
+        )
+        results = [Result(str(one.item_id), one.subject, one.outcome, one.error) for one in act(s, items)]
+        if not options["dry_run"] and verb != "cancel" and any(one.error is None for one in results):
+            ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])
+    report(results, options["form"], verb=verb)
+
+
+def pick_of(words: Sequence[str], options: dict[str, Any]) -> Any:
+    """Return which items are meant. Raises BadInput when nothing was said, or both names and filters."""
+    from console.session import one_id
+    from pipeline.steering import Pick
+
+    said = {name: options[name] for name in _FILTERS if options[name]}
+    if bool(words) == bool(said):
+        raise BadInput(
+            "name items, or pick them by filters: one of the two",
+            hint="see what a filter picks: shopfloor items --lane LANE",
+        )
+    for name in ("order", "batch"):
+        if name in said:
+            said[name] = one_id(said[name])
+    return Pick(ids=tuple(one_id(word) for word in words), **said)

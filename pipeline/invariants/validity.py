@@ -1,0 +1,142 @@
+"""Invariant 10, and the bytes of 7: what was made satisfies the contract it was made under."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import orjson
+from contracts.canonical import canonical
+from contracts.contract import Contract
+from contracts.errors import BadInput
+from contracts.language import OUTCOMES, parse_contract
+from contracts.nouns import Finding
+from psycopg.rows import TupleRow
+
+from pipeline.envelope import ENVELOPE_KIND
+from pipeline.invariants.look import Look, Tally
+
+_CHUNK = 2_000
+
+
+def check_contracts(look: Look, tally: Tally) -> None:
+    """Note published contracts whose bytes are not those that were published, or are no contract."""
+    for name, version, sha256, body in look.conn.execute("SELECT name, version, sha256, body FROM inspect.contracts ORDER BY name, version"):
+        data = body.encode()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            tally.add(10, f"contract {name}@{version} changed after it was published: its bytes do not hash to {sha256}")
+            continue
+        try:
+            contract = parse_contract(data)
+        except BadInput as error:
+            tally.add(10, f"contract {name}@{version} cannot be used: {error.message}")
+            continue
+        if contract.key != f"{name}@{version}":
+            tally.add(10, f"contract {name}@{version} holds the contract {contract.key}")
+
+
+# Bytes that are missing or do not match their name are invariant 9's to tell. A body on disk is read by its name.
+_ARTIFACTS = """
+SELECT a.id, a.item_id, a.contract_id, coalesce(q.contract_id, z.contract_id), a.kind, a.sha256, b.bytes,
+       p.id, p.action, p.target, p.adapter, p.epoch, p.precondition_sha256, p.expires_at
+  FROM artifacts a LEFT JOIN bodies b ON b.item_id = a.item_id AND b.sha256 = a.sha256
+  LEFT JOIN queue q ON q.item_id = a.item_id LEFT JOIN archived_items z ON z.item_id = a.item_id
+  LEFT JOIN proposals p ON p.item_id = a.item_id AND p.sha256 = a.sha256
+ WHERE a.erased_at IS NULL
+"""
+
+
+def check_artifacts(look: Look, tally: Tally) -> None:
+    """Note artifacts that break their pinned contract, and envelopes that say other than the rows beside them."""
+    for artifact, item, contract_id, pinned, kind, sha256, data, *proposal in _rows(look, _ARTIFACTS):
+        where = f"artifact {artifact} of item {item}"
+        contract = look.pins.contracts.get(contract_id)
+        if contract_id is None:
+            tally.add(10, f"{where} is pinned to no contract")
+        elif pinned is not None and pinned != contract_id:
+            tally.add(10, f"{where} was made under contract row {contract_id}, its item is pinned to {pinned}")
+        value = _value(look, sha256, data)
+        if value is None or contract is None:
+            continue
+        if kind == ENVELOPE_KIND:
+            for finding in _action_findings(contract, value):
+                tally.add(10, f"{where} breaks {contract.key}: {finding.place} {finding.message}")
+            if proposal[0] is not None:
+                for name in _differing(value, str(item), contract, *proposal[1:]):
+                    tally.add(7, f"proposal {proposal[0]} of item {item}: its row and its approved bytes differ in {name}")
+        elif kind != contract.gives_name:
+            tally.add(10, f"{where} is a {kind}, {contract.key} gives {contract.gives_name}")
+        elif not contract.gives.is_valid(value):
+            for finding in contract.output_findings(value)[:1]:
+                tally.add(10, f"{where} breaks {contract.key}: {finding.place} {finding.message}")
+
+
+def _action_findings(contract: Contract, envelope: Any) -> tuple[Finding, ...]:
+    try:
+        return contract.action_findings(envelope["action"], envelope["payload"])[:1]
+    except (KeyError, TypeError):
+        return (Finding(code="contract.envelope", message="expected the fields of an envelope"),)
+
+
+def _differing(
+    envelope: dict[str, Any], item: str, contract: Contract, action: str, target: str, adapter: str, epoch: int, precondition: bytes, expires_at: datetime
+) -> Iterator[str]:  # fmt: skip
+    """Yield the names of the parts that a proposal's row repeats otherwise than its envelope has them."""
+    payload = hashlib.sha256(canonical(envelope["payload"])).hexdigest()
+    rows = {
+        "item": item, "action": action, "target": target, "adapter": adapter, "epoch": epoch, "contract": contract.key,
+        "payload_sha256": payload,
+    }  # fmt: skip
+    yield from (name for name, seen in rows.items() if envelope.get(name) != seen)
+    if datetime.fromisoformat(str(envelope.get("expires_at"))) != expires_at:
+        yield "expires_at"
+    if hashlib.sha256(canonical(envelope["precondition"])).digest() != precondition:
+        yield "precondition"
+
+
+_ATTEMPTS = """
+SELECT t.item_id, t.fence, t.contract_id, coalesce(q.contract_id, z.contract_id), t.outcome, t.input_sha256, i.bytes, t.output_sha256, o.bytes
+  FROM attempts t LEFT JOIN bodies i ON i.item_id = t.item_id AND i.sha256 = t.input_sha256
+  LEFT JOIN bodies o ON o.item_id = t.item_id AND o.sha256 = t.output_sha256
+  LEFT JOIN queue q ON q.item_id = t.item_id LEFT JOIN archived_items z ON z.item_id = t.item_id
+ WHERE t.stage = 'workcell'
+"""
+
+
+def check_attempts(look: Look, tally: Tally) -> None:
+    """Note executions that took what their contract does not take, or left what is none of the outcomes."""
+    for item, fence, contract_id, pinned, outcome, input_sha256, taken, output_sha256, given in _rows(look, _ATTEMPTS):
+        where = f"attempt {item}/{fence}"
+        contract = look.pins.contracts.get(contract_id)
+        if contract_id is None or pinned is not None and contract_id != pinned:
+            tally.add(10, f"{where} ran under contract row {contract_id}, its item is pinned to {pinned}")
+        value = _value(look, input_sha256, taken)
+        if contract is not None and value is not None and not contract.takes.is_valid(value):
+            for finding in contract.input_findings(value)[:1]:
+                tally.add(10, f"{where} took what {contract.key} does not take: {finding.place} {finding.message}")
+        if output_sha256 is not None:
+            wrapper = _value(look, output_sha256, given)
+            if wrapper is not None and (outcome not in OUTCOMES or wrapper.get("is") != outcome):
+                tally.add(10, f"{where} is filed as {outcome}, its bytes say {str(wrapper.get('is'))[:40]}")
+        elif outcome in OUTCOMES:
+            tally.add(10, f"{where} gave a {outcome} and left no bytes")
+
+
+def _rows(look: Look, query: str) -> Iterator[TupleRow]:
+    """Yield the rows of a query a few thousand at a time, through a cursor on the server."""
+    with look.conn.cursor(name="validity", binary=True) as cursor:
+        cursor.itersize = _CHUNK
+        yield from cursor.execute(query)
+
+
+def _value(look: Look, sha256: bytes, data: bytes | None) -> Any:
+    """Return the JSON value of a body that is there and whole, else None."""
+    if data is None:
+        path = look.store.path(sha256)
+        data = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(data).digest() != sha256:
+        return None
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,78 @@
+"""What was published: contracts and floors as they were, for people to read. Nothing here changes anything."""
+
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+from contracts.errors import BadInput, NotFound
+from contracts.language import Contract, Version, parse_contract
+from queues.database import Connection, transaction
+
+_CONTRACTS = """
+SELECT k.name, k.version, encode(k.sha256, 'hex') AS sha256, k.published_at, k.published_by,
+       (SELECT count(*) FROM cells c WHERE c.contract_id = k.id) AS sources, k.body
+  FROM contracts k WHERE %(name)s::text IS NULL OR k.name = %(name)s
+"""
+_FLOORS = """
+SELECT id, encode(sha256, 'hex') AS sha256, published_at, published_by, body FROM floors
+ WHERE workspace_id = %s ORDER BY published_at DESC, id DESC LIMIT %s
+"""
+_PREFIX_CHARS = 4
+
+
+def contracts(conn: Connection, name: str | None = None) -> list[dict[str, Any]]:
+    """Return the published contracts by name, each name's newest version first, with how many sources each had."""
+    with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_CONTRACTS, {"name": name}).fetchall()
+    rows.sort(key=lambda row: _order(row["version"]), reverse=True)
+    return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def contract_named(conn: Connection, wanted: str) -> tuple[dict[str, Any], Contract]:
+    """Return a published contract by `name`, its newest version, or by `name@1.2.3`. Raises NotFound."""
+    name, at, version = wanted.partition("@")
+    if at and not version:
+        raise BadInput(f"{wanted!r}: expected NAME or NAME@VERSION, such as issue_review@1.0.0")
+    rows = contracts(conn, name)
+    if not rows:
+        raise NotFound(f"no published contract {name[:60]!r}", hint="shopfloor contract list")
+    found = [row for row in rows if not version or row["version"] == version]
+    if not found:
+        there_are = ", ".join(row["version"] for row in rows)
+        raise NotFound(
+            f"contract {name} has no version {version[:20]!r}: there are {there_are}",
+            hint=f"shopfloor contract show {name}",
+        )
+    return found[0], parse_contract(found[0]["body"])
+
+
+def _order(version: str) -> Version:
+    return Version(*map(int, version.split(".")))
+
+
+def floors(conn: Connection, workspace: UUID, *, most: int) -> list[dict[str, Any]]:
+    """Return the floors that were put in force in a workspace, the newest first: the one in force."""
+    with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_FLOORS, [workspace, most]).fetchall()
+
+
+def floor_version(conn: Connection, workspace: UUID, wanted: str | None) -> dict[str, Any]:
+    """Return the floor in force, or the one whose id or hash begins with `wanted`. Raises NotFound or BadInput."""
+    rows = floors(conn, workspace, most=1 if wanted is None else 10_000)
+    if wanted is None:
+        if not rows:
+            raise NotFound("this workspace has no floor", hint="shopfloor up")
+        return rows[0]
+    if len(wanted) < _PREFIX_CHARS:
+        raise BadInput(f"{wanted!r} is too short: give {_PREFIX_CHARS} characters or more of a floor's id or hash")
+    # The same content may have been in force twice: a hash then means its latest time.
+    found = [row for row in rows if str(row["id"]).startswith(wanted.lower())] or [
+        row for row in rows if row["sha256"].startswith(wanted.lower())
+    ]
+    if not found:
+        raise NotFound(f"no floor begins with {wanted[:60]!r}", hint="shopfloor floor history")
+    if len({row["sha256"] for row in found}) > 1:
+        raise BadInput(
+            f"{len(found)} floors begin with {wanted!r}: give more of the id", hint="shopfloor floor history"
+        )
+    return found[0]
