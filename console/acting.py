@@ -89,16 +89,12 @@ def report(results: Sequence[Result], form: str, *, verb: str, more: Mapping[str
         if not refused:
             click.echo(f"{results[0].outcome}: {results[0].id}  {printable(results[0].about)}".rstrip())
     else:
-        columns = (
-            ["id", "about", "outcome", "why"] if form == "text" else ["id", "about", "outcome", "code", "why", "next"]
-        )
+        columns = ["id", "about", "outcome", "why"] if form == "text" else ["id", "about", "outcome", "code", "why", "next"]
         listing(form, rows, name="results", columns=columns, empty=f"nothing to {verb}")
     if not refused:
         return
     if len(refused) < len(results):
-        raise PartlyDone(
-            f"{verb}: {len(results) - len(refused)} of {len(results)} done, {len(refused)} refused; each says why above"
-        )
+        raise PartlyDone(f"{verb}: {len(results) - len(refused)} of {len(results)} done, {len(refused)} refused; each says why above")
     first = refused[0]
     if len(refused) == 1:
         raise first

@@ -1,93 +1,119 @@
-"""A proposal as a reviewer reads it: the exact bytes, the target, the evidence, what a decision needs."""
+"""An item's dossier for people: why, order, payload, timeline, attempts, evidence beside its claim, proposals."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from console.output import cell
-from pipeline.inbox import must_not_decide
-from workcells.appliers.preview import visible
+import click
+from console.commands.items import move_line, tell_why
+from console.output import cell, plain, printable, table
+
+_VALUE_CHARS = 100
 
 
-def lines_of(one: Mapping[str, Any], target: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the page line by line, every character that a screen would obey made visible.
+def tell(dossier: dict[str, Any]) -> None:
+    """Print a dossier, part by part; parts with nothing in them are left out."""
+    order, contract = dossier["order"], dossier["contract"]
+    tell_why(dossier["why"])
+    _part("order")
+    _fields(
+        order, ("id", "goal", "revision", "flow", "pod", "state", "finding", "submitter", "created_at", "closed_at")
+    )
+    click.echo(f"  {'batch':<12} {order['batch_id']} row {order['row_no']}")
+    if contract:
+        click.echo(f"  {'contract':<12} {contract['name']}@{contract['version']} {contract['sha256'].hex()[:16]}")
+    _payload(dossier["payload"])
+    _rows("timeline", [move_line(move) for move in dossier["history"]])
+    _rows("attempts", [_attempt(one) for one in dossier["attempts"]])
+    _rows("artifacts", [_artifact(one) for one in dossier["artifacts"]])
+    _evidence(dossier["evidence"])
+    _rows("findings", dossier["findings"], ("stage", "code", "message", "place"))
+    for verdict in dossier["verdicts"]:
+        _part(f"verdict: {'passed' if verdict['passed'] else 'failed'}")
+        for check in verdict["checks"]:
+            found = "; ".join(f"{one['code']}: {one['message']}" for one in check["findings"])
+            click.echo(f"  {'✓' if check['passed'] else '✗'} {printable(check['check'])}  {printable(found)}".rstrip())
+    for proposal in dossier["proposals"]:
+        _proposal(proposal)
 
-    `target` is what `pipeline.preview` saw; None where this shell may not read the target.
-    """
-    yield f"{visible(one['action'])} {visible(one['target'])}   {visible(one['title'])}"
-    yield f"proposal {one['id']}   item {one['item_id']}   state {one['state']}"
-    yield f"finding {visible(one['finding'])}   confidence {one['confidence']:.2f}   since {cell(one['created_at'])}"
-    if one["value"].get("summary"):
-        yield f"says: {visible(str(one['value']['summary']))}"
-    yield ""
-    yield f"What will run: these {len(one['envelope_bytes'])} bytes and no others, sha256 {one['sha256'].hex()}"
-    pretty = json.dumps(one["envelope"], indent=2, ensure_ascii=False, sort_keys=True)
-    yield from (f"  {visible(line)}" for line in pretty.split("\n"))
-    yield ""
-    yield from _target(one, target)
-    yield ""
-    yield from _evidence(one["evidence"])
-    yield ""
-    yield from _requirements(one)
-    if one["clearance"] == "open":
-        yield ""
-        yield "Decide:"
-        for verb, more in (("approve", ""), ("reject", " --reason WHY"), ("rework", " --reason WHAT")):
-            yield f"  shopfloor review {verb} {one['id']} --hash {one['sha256'].hex()}{more}"
+
+def _part(name: str) -> None:
+    click.echo(f"\n{name}")
 
 
-def _target(one: Mapping[str, Any], target: Mapping[str, Any] | None) -> Iterator[str]:
-    if target is None:
-        yield f"The target as the decision found it (the live one needs {one['adapter']}'s credentials: shopfloor apply preview {one['id']}):"
-        for name, value in sorted(one["envelope"]["precondition"].items()):
-            yield f"  {visible(name)}: {visible(json.dumps(value, ensure_ascii=False))}"
+def _fields(values: dict[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        if values[name] not in (None, ""):
+            click.echo(f"  {name:<12} {cell(values[name])}")
+
+
+def _rows(name: str, rows: list[dict[str, Any]], columns: Iterable[str] = ()) -> None:
+    if rows:
+        _part(name)
+        table(
+            [{f"  {key}": value for key, value in row.items()} for row in rows],
+            [f"  {key}" for key in columns or rows[0]],
+        )
+
+
+def _payload(payload: dict[str, Any] | None) -> None:
+    if payload is None:
+        _part("payload: its bytes are missing, damaged or erased; see: shopfloor doctor --strict")
         return
-    if target["error"]:
-        yield f"The target cannot be read now: {visible(target['error'])}"
-        return
-    yield "Against the target as it is now:"
-    yield from (f"  {line}" for line in target["diff"].split("\n") if line)
-    if not target["diff"]:
-        yield "  (it would change nothing)"
-    for name, both in target["changed"].items():
-        then, now = (visible(json.dumps(both[key], ensure_ascii=False)) for key in ("then", "now"))
-        yield f"  ! {visible(name)} changed since the decision: it was {then}, it is {now}; applied now, this drifts"
-    if not target["changed"]:
-        names = ", ".join(sorted(one["envelope"]["precondition"])) or "nothing"
-        yield f"  nothing that the decision rests on has changed ({visible(names)})"
+    _part("payload")
+    for name, value in payload.items():
+        text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+        more = f" … {len(text)} characters" if len(text) > _VALUE_CHARS else ""
+        click.echo(f"  {printable(name):<20} {printable(text[:_VALUE_CHARS])}{more}")
 
 
-def _evidence(pieces: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "Evidence:" if pieces else "Evidence: none"
+def _attempt(one: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "stage": one["stage"],
+        "fence": one["fence"],
+        "outcome": one["outcome"],
+        "cause": one["cause"],
+        "seconds": f"{one['seconds']:.3f}",
+        "message": one["message"],
+    }
+
+
+def _artifact(one: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": one["kind"],
+        "sha256": one["sha256"].hex(),
+        "bytes": "erased" if one["erased_at"] else one["size_bytes"],
+        "id": one["id"],
+    }
+
+
+def _evidence(pieces: list[dict[str, Any]]) -> None:
+    """Print each claim with what it rests on beneath it."""
+    if pieces:
+        _part("evidence")
     for piece in pieces:
         source = piece["source"]
-        yield f"  {piece['no'] + 1}. {piece['stance']} ({piece['confidence']:.2f}): {visible(piece['claim'])}"
+        click.echo(f"  {piece['stance']} {piece['confidence']:.2f}  {printable(piece['claim'])}")
         if source["kind"] == "quote":
-            place = f"{visible(source['subject'])} {source['field']}[{source['start']}:{source['end']}]"
-            yield f"     {place}: “{visible(source['text'])}”"
+            place = f"{source['subject']} {source['field']}[{source['start']}:{source['end']}]"
+            click.echo(f"      {printable(place)}: “{printable(source['text'])}”")
         else:
-            yield f"     {visible(source['subject'])} at revision {visible(source['revision'])}"
+            click.echo(f"      {printable(source['subject'])} at revision {printable(source['revision'])}")
 
 
-def _requirements(one: Mapping[str, Any]) -> Iterator[str]:
-    approvals = [
-        decided for decided in one["decisions"] if decided["decision"] == "approve" and not decided["disabled"]
-    ]
-    yield f"Requirements: clearance {one['clearance'] or 'none'}"
-    if one["needed"]:
-        people = "reviewer" if one["needed"] == 1 else "different reviewers"
-        yield f"  {_box(len(approvals) >= one['needed'])} {one['needed']} {people} approve (tier {one['tier']}): {len(approvals)} so far"
-    for decided in one["decisions"]:
-        gone = ", whose account is disabled: it counts no more" if decided["disabled"] else ""
-        why = f": {visible(decided['reason'])}" if decided["reason"] else ""
-        yield f"      {decided['decision']} by {visible(decided['actor'])} at {cell(decided['decided_at'])}{gone}{why}"
-    yield f"  {_box(not one['expired'])} not expired (holds until {cell(one['expires_at'])})"
-    yield f"  {_box(not one['others_on_target'])} nothing else is proposed for this target"
-    for other in one["others_on_target"]:
-        yield f"      {other['state']}: {visible(other['action'])} ({visible(other['finding'])}), proposal {other['id']}"
-    barred = ", ".join(f"{visible(name)} ({why})" for name, why in must_not_decide(one).items())
-    yield f"  may not decide: {barred}, and services"
-
-
-def _box(done: bool) -> str:
-    return "[x]" if done else "[ ]"
+def _proposal(proposal: dict[str, Any]) -> None:
+    _part(f"proposal {proposal['id']}: {proposal['state']}")
+    act = f"{proposal['action']} {proposal['target']} through {proposal['adapter'] or 'nothing: report only'}"
+    click.echo(f"  {printable(act)}, confidence {proposal['confidence']:.2f}, epoch {proposal['epoch']}")
+    click.echo(f"  sha256       {proposal['sha256'].hex()}")
+    click.echo(f"  by           {printable(proposal['author'])}, submitted by {printable(proposal['submitter'])}")
+    if proposal["clearance"]:
+        click.echo(f"  clearance    {proposal['clearance']}, tier {proposal['tier']}, {proposal['needed']} needed")
+    for one in proposal["decisions"]:
+        why = f": {one['reason']}" if one["reason"] else ""
+        click.echo(f"  {one['decision']:<12} {printable(one['actor'] + why)}  {cell(one['decided_at'])}")
+    for sent in proposal["applies"]:
+        at = cell(sent["finished_at"] or sent["intent_at"])
+        click.echo(f"  apply        {sent['state']} through {sent['adapter']}  {at}")
+        if sent["receipt"] is not None:
+            click.echo(f"  receipt      {printable(json.dumps(sent['receipt'], ensure_ascii=False))}")

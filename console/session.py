@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 from contracts.errors import BadInput, Denied
@@ -39,10 +40,8 @@ def kept_token(shop: Shop) -> str:
     return ""
 
 
-def login_path():  # type: ignore[no-untyped-def]
+def login_path() -> Path:
     """Return where `login` keeps a token for this OS user."""
-    from pathlib import Path
-
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(base) / "shopfloor" / "token"
 
@@ -59,7 +58,8 @@ def session(role: Role, *, start: bool = False, needs: str = "") -> Iterator[Ses
     with shop.connect(role, name=f"shopfloor-{role}") as conn:
         workspace = shop.workspace_id(conn)
         token = kept_token(shop)
-        name, roles = getpass.getuser(), ()
+        name = getpass.getuser()
+        roles: tuple[str, ...] = ()
         if token and role in (Role.INTAKE, Role.REVIEW, Role.OPERATE, Role.READ):
             actor = actor_of(conn, token)
             if actor.workspace_id != workspace:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 from contracts.errors import Refused, ShopfloorError
 
 from console.catalogue import COMMANDS, GROUPS
@@ -35,6 +36,12 @@ class Lazy(click.Group):
         module, _, attribute = self.entries[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin so, importing nothing: a shell asks at every press of the key."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=means) for name, (_, means) in self.entries.items() if name.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write names and one-line helps from the catalogue, importing nothing."""

@@ -20,7 +20,7 @@ def seconds_of(text: str) -> float:
 
 
 def instant_of(text: str, *, now: datetime) -> datetime:
-    """Return the aware instant that `text` names: a length of time from `now`, or an ISO 8601 date and time. Raises BadInput."""
+    """Return the aware instant of a length of time from `now`, or of an ISO 8601 date and time. Raises BadInput."""
     try:
         return now + timedelta(seconds=seconds_of(text))
     except BadInput:

@@ -140,6 +140,7 @@ ROW_CODES: dict[str, str] = {
     "intake.value": "a field's value is outside what the contract takes",
     "intake.subject": "the row has no usable subject key or revision",
     "intake.conflict": "the same subject and revision arrived before with other content",
+    "intake.busy": "an older revision of the subject is being applied: take the row in again afterwards",
     "intake.older_revision": "a newer revision of the subject is already known",
     "intake.duplicate": "the same subject, revision and content arrived before",
 }

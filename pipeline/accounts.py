@@ -10,9 +10,7 @@ from pipeline.people import ensure_actor, token_sha256
 from queues.database import Connection, transaction
 
 
-def admit_actor(
-    conn: Connection, workspace: UUID, name: str, *, kind: str, roles: Sequence[str], by: str, enable: bool = False
-) -> UUID:
+def admit_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, roles: Sequence[str], by: str, enable: bool = False) -> UUID:
     """Return the id of an actor who may act from now on, with at least `roles`; made if not there.
 
     Raises Conflict for a name that belongs to the other kind, and for a disabled actor without `enable`.
@@ -33,11 +31,9 @@ def admit_actor(
 
 
 def disable_actor(conn: Connection, workspace: UUID, name: str, *, by: str) -> None:
-    """End every token of an actor and disable the account; approvals of theirs that are not applied yet count no more."""
+    """End every token of an actor and disable the account; their approvals that are not applied count no more."""
     with transaction(conn, workspace):
-        row = conn.execute(
-            "UPDATE actors SET disabled_at = coalesce(disabled_at, clock()) WHERE name = %s RETURNING id", [name]
-        ).fetchone()
+        row = conn.execute("UPDATE actors SET disabled_at = coalesce(disabled_at, clock()) WHERE name = %s RETURNING id", [name]).fetchone()
         if row is None:
             raise NotFound(f"no actor {name[:80]!r} in this workspace", hint="shopfloor token list")
         conn.execute("UPDATE tokens SET revoked_at = clock() WHERE actor_id = %s AND revoked_at IS NULL", [row[0]])
@@ -54,14 +50,14 @@ def roles_of(conn: Connection, token: str) -> tuple[str, ...]:
 
 def has_admin(conn: Connection, workspace: UUID) -> bool:
     """True when somebody in the workspace may already manage accounts."""
-    query = "SELECT 1 FROM roles r JOIN actors a ON a.id = r.actor_id WHERE r.role = 'admin' AND a.disabled_at IS NULL LIMIT 1"
+    query = "SELECT FROM roles r JOIN actors a ON a.id = r.actor_id WHERE r.role = 'admin' AND a.disabled_at IS NULL"
     with transaction(conn, workspace):
         return conn.execute(query).fetchone() is not None
 
 
 _TOKENS = """
-SELECT t.id, a.name AS actor, a.kind, ARRAY(SELECT r.role FROM roles r WHERE r.actor_id = a.id ORDER BY 1) AS roles, t.label, t.created_at,
-       t.expires_at,
+SELECT t.id, a.name AS actor, a.kind, ARRAY(SELECT r.role FROM roles r WHERE r.actor_id = a.id ORDER BY 1) AS roles,
+       t.label, t.created_at, t.expires_at,
        CASE WHEN t.revoked_at IS NOT NULL THEN 'revoked' WHEN t.expires_at <= clock() THEN 'expired'
             WHEN a.disabled_at IS NOT NULL THEN 'disabled' ELSE 'live' END AS state
   FROM tokens t JOIN actors a ON a.id = t.actor_id

@@ -1,10 +1,11 @@
 """The advance loop: claim a batch, run its stage, commit, carry on with what this worker may take further."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+import structlog
 from contracts.errors import LeaseLost, ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import CEILINGS, LINE, Cause, Stage, State, move
@@ -17,6 +18,8 @@ from pipeline.failpoints import failpoint
 from pipeline.line import Line
 from pipeline.retries import accident
 from pipeline.work import Step, Work
+
+log = structlog.get_logger()
 
 STEPS: dict[Stage, Callable[[Line, Sequence[Work]], list[Step]]] = {
     Stage.ROUTE: route.step,
@@ -83,12 +86,11 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
     if not pairs:
         return Claim(claim_id, lane, stage, ()), False
     share = max(1, batch // len(pairs))
-    # Suspects (items that were in a crash) travel alone; they have their turn when nothing else is due.
-    for suspects, shares in ((False, dict.fromkeys(pairs, share)), (True, {pairs[0]: 1})):
-        with transaction(line.conn, {workspace for workspace, _ in shares}) as conn:
-            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, shares, seconds=seconds, suspects=suspects)
-        if claim.items:
-            break
+    with transaction(line.conn, {workspace for workspace, _ in pairs}) as conn:
+        claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, share), seconds=seconds)
+        if not claim.items:
+            # Items that were in a crash travel alone; they have their turn when nothing else is due.
+            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, 1), seconds=seconds, suspects=1)
     taken: dict[Pair, int] = {}
     for item in claim.items:
         taken[item.workspace_id, item.pod_id] = taken.get((item.workspace_id, item.pod_id), 0) + 1
@@ -105,10 +107,25 @@ def advance(line: Line, hand: Hand, claim: Claim, mode: Mode) -> set[str]:
     """
     rings: set[str] = set()
     works = [Work(item, claim.stage, claim.lane, item.fence, contract_id=item.contract_id) for item in claim.items]
-    line.load(works)
+    unread = line.load(works)
+    if unread:
+        works = _set_aside(line, hand, works, unread)
     while works:
-        works = _one_round(line, hand, works, mode, rings)
+        # What is paused or limited is decided lane by lane, by claiming: then no stage is passed in memory.
+        works = _one_round(line, hand, works, mode if line.is_free else Mode.STRICT, rings)
     return rings
+
+
+def _set_aside(line: Line, hand: Hand, works: Sequence[Work], unread: Mapping[UUID, str]) -> list[Work]:
+    """Count an accident for each item whose payload cannot be read, and return the others."""
+    finished = []
+    for work in works:
+        if work.item_id in unread:
+            step = accident(work, Cause.TRANSIENT, unread[work.item_id], ceiling=CEILINGS[Cause.TRANSIENT])
+            step.left = work.lane
+            finished.append((work, step))
+    commit(line, hand, finished, closes=len(finished) == len(works))
+    return [work for work in works if work.item_id not in unread]
 
 
 def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings: set[str]) -> list[Work]:
@@ -131,6 +148,8 @@ def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings:
     failpoint("step.ran")
     done = commit(line, hand, finished)
     rings.update(done.rings)
+    if done.lost:
+        log.warning("batch.late", worker=hand.worker, items=len(done.lost), first=str(done.lost[0]))
     return done.carried
 
 

@@ -1,4 +1,4 @@
-"""What became of approved proposals: each apply with its receipt, and a person's word on one whose effect is not known."""
+"""What became of approved proposals: each apply with its receipt, and a person's word where the effect is unknown."""
 
 import json
 import re
@@ -27,10 +27,11 @@ SELECT a.id, a.state, p.action, p.target, a.adapter, p.finding, a.intent_at, a.f
  ORDER BY a.id DESC LIMIT %(most)s
 """
 _DUE = """
-SELECT p.id, 'due' AS state, p.action, p.target, p.adapter, p.finding, NULL::timestamptz AS intent_at, NULL::timestamptz AS finished_at,
-       p.id AS proposal_id, p.item_id
+SELECT p.id, 'due' AS state, p.action, p.target, p.adapter, p.finding,
+       NULL::timestamptz AS intent_at, NULL::timestamptz AS finished_at, p.id AS proposal_id, p.item_id
   FROM proposals p
- WHERE p.state = 'approved' AND (%(adapter)s::text IS NULL OR p.adapter = %(adapter)s) AND (%(before)s::uuid IS NULL OR p.id < %(before)s)
+ WHERE p.state = 'approved' AND (%(adapter)s::text IS NULL OR p.adapter = %(adapter)s)
+   AND (%(before)s::uuid IS NULL OR p.id < %(before)s)
    AND NOT EXISTS (SELECT FROM applies a WHERE a.proposal_id = p.id)
  ORDER BY p.id DESC LIMIT %(most)s
 """
@@ -39,7 +40,7 @@ SELECT p.id, 'due' AS state, p.action, p.target, p.adapter, p.finding, NULL::tim
 def applies(
     conn: Connection, workspace: UUID, *, state: str | None, adapter: str | None, before: UUID | None, most: int
 ) -> list[dict[str, Any]]:
-    """Return applies, the latest first, older than `before`; with state `due`, approved proposals that are not begun."""
+    """Return applies older than `before`, the latest first; with state `due`, approved proposals not begun."""
     query = _DUE if state == "due" else _LIST
     with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
         values = {"state": state, "adapter": adapter, "before": before, "most": most}
@@ -47,9 +48,9 @@ def applies(
 
 
 _ONE = """
-SELECT a.id, a.state, a.adapter, a.idempotency_class, a.action_id, a.proposal_sha256, a.intent_at, a.finished_at, a.receipt, a.fence,
-       a.proposal_id, a.item_id, p.action, p.target, p.state AS proposal_state, p.finding,
-       coalesce(q.stage, ar.stage) AS stage, coalesce(q.state, ar.state) AS item_state, coalesce(q.transients, 0) AS transients
+SELECT a.id, a.state, a.adapter, a.idempotency_class, a.action_id, a.proposal_sha256, a.intent_at, a.finished_at,
+       a.receipt, a.fence, a.proposal_id, a.item_id, p.action, p.target, p.state AS proposal_state, p.finding,
+       coalesce(q.stage, ar.stage) AS stage, coalesce(q.state, ar.state) AS item_state
   FROM applies a JOIN proposals p ON p.id = a.proposal_id
   LEFT JOIN queue q ON q.item_id = a.item_id LEFT JOIN archived_items ar ON ar.item_id = a.item_id
 """
@@ -71,9 +72,7 @@ def find_apply(conn: Connection, workspace: UUID, text: str) -> dict[str, Any]:
             row = cursor.execute(query, {"id": UUID(text) if is_id else text}).fetchone()
             if row is not None:
                 return row
-    raise NotFound(
-        f"nothing was applied for {text[:80]!r}", hint="shopfloor apply list, or shopfloor apply list --state due"
-    )
+    raise NotFound(f"nothing was applied for {text[:80]!r}", hint="shopfloor apply list, or shopfloor apply list --state due")
 
 
 def story(conn: Connection, store: BlobStore, workspace: UUID, one: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +97,7 @@ def probe_again(conn: Connection, workspace: UUID, one: Mapping[str, Any], *, by
     return lane
 
 
-def resolve(
-    conn: Connection, workspace: UUID, token: str, one: Mapping[str, Any], answer: str, reason: str, *, by: str
-) -> str:
+def resolve(conn: Connection, workspace: UUID, token: str, one: Mapping[str, Any], answer: str, reason: str, *, by: str) -> str:
     """Record a person's word, `applied` or `absent`, on an apply whose effect is not known; return the lane that goes on.
 
     Applied: the item is closed. Absent: it gets a fresh look and needs a new approval; nothing is sent a second time.

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from contracts.lifecycle import ENTER, HOLD, SHELVE, Move
 from queues.database import Connection
 
+from pipeline.sources import BadRow
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Arrival:
-    """One row on its way in; rejected ones have a code from the start."""
+    """One row on its way in; one that cannot be used has a code from the start."""
 
     row_no: int
     line: int
@@ -26,9 +29,25 @@ class Arrival:
     code: str = ""
     field: str = ""
     message: str = ""
+    excerpt: str = ""
     order_id: UUID | None = None
     item_id: UUID | None = None
     value: dict[str, Any] | None = None
+    twin: "Arrival | None" = None
+    """An earlier row of the same chunk with the same subject, revision and content."""
+
+    def reopen(self) -> None:
+        """Forget what was decided by looking at other orders: those have changed, decide again."""
+        if self.value is not None:
+            self.outcome, self.code, self.message, self.order_id = "accepted", "", "", None
+
+    def end(self, outcome: str, code: str, order_id: UUID | None, message: str = "") -> None:
+        """Note that this row makes no order, why, and which order it belongs to."""
+        self.outcome, self.code, self.order_id, self.message = outcome, code, order_id, message
+
+    def as_reject(self) -> BadRow:
+        """Return it as it stands in a rejects file."""
+        return BadRow(self.row_no, self.line, self.byte_offset, self.code, self.field, self.message, self.excerpt)
 
 
 class Known(NamedTuple):
@@ -38,6 +57,13 @@ class Known(NamedTuple):
     order_id: UUID
     sha256: bytes
     state: str
+
+
+class Older(NamedTuple):
+    """An open order and the arrival that supersedes it."""
+
+    order_id: UUID
+    by: Arrival
 
 
 _KNOWN = """
@@ -54,23 +80,38 @@ def known_orders(conn: Connection, flow: str, keys: Iterable[str]) -> dict[str, 
     for key, *rest in rows:
         found.setdefault(key, []).append(Known(*rest))
     for orders in found.values():
-        orders.sort(key=lambda order: revision_order(order.revision), reverse=True)
+        if len(orders) > 1:
+            orders.sort(key=lambda order: revision_order(order.revision), reverse=True)
     return found
 
 
-def revision_order(revision: str) -> tuple[int, str]:
-    """Return what revisions compare by: plain numbers as numbers, everything else as text."""
-    return (int(revision), "") if revision.isascii() and revision.isdigit() and len(revision) <= 18 else (-1, revision)
+def revision_order(revision: str) -> tuple[int, float, str]:
+    """Return what revisions compare by: instants as instants, plain numbers as numbers, everything else as text."""
+    if revision.isascii() and revision.isdigit() and len(revision) <= 15:
+        return 1, int(revision), revision
+    at = instant(revision)
+    return (0, 0.0, revision) if at is None else (2, at.timestamp(), revision)
 
 
-def settle(arrivals: Sequence[Arrival], known: dict[str, list[Known]]) -> list[UUID]:
+def instant(revision: str) -> datetime | None:
+    """Return the aware instant that a revision is, UTC when it names no offset; None for any other text."""
+    if len(revision) < 19:
+        return None
+    try:
+        at = datetime.fromisoformat(revision)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def settle(arrivals: Sequence[Arrival], known: dict[str, list[Known]]) -> list[Older]:
     """Decide each arrival against what is known and return the open orders that newer revisions supersede.
 
-    No subject may be twice among `arrivals`: intake cuts its chunks so.
+    Among `arrivals` no subject may be twice, but as a twin: intake cuts its chunks so.
     """
     superseded = []
     for arrival in arrivals:
-        if arrival.code:
+        if arrival.code or arrival.twin is not None:
             continue
         orders = known.get(arrival.subject_key)
         if not orders:
@@ -78,18 +119,27 @@ def settle(arrivals: Sequence[Arrival], known: dict[str, list[Known]]) -> list[U
         newest = orders[0]
         same = next((order for order in orders if order.revision == arrival.revision), None)
         if same is not None and same.sha256 != arrival.sha256:
-            _end(arrival, "rejected", "intake.conflict", same.order_id, f"revision {arrival.revision[:40]} arrived before with other content")
+            message = f"revision {arrival.revision[:40]} arrived before with other content"
+            arrival.end("rejected", "intake.conflict", same.order_id, message)
         elif same is not None:
-            _end(arrival, "duplicate", "intake.duplicate", same.order_id, "")
+            arrival.end("duplicate", "intake.duplicate", same.order_id)
         elif revision_order(arrival.revision) < revision_order(newest.revision):
-            _end(arrival, "duplicate", "intake.older_revision", newest.order_id, f"revision {newest.revision[:40]} is known")
+            arrival.end("duplicate", "intake.older_revision", newest.order_id, f"revision {newest.revision[:40]} is known")
         else:
-            superseded += [order.order_id for order in orders if order.state == "open"]
+            superseded += [Older(order.order_id, arrival) for order in orders if order.state == "open"]
     return superseded
 
 
-def _end(arrival: Arrival, outcome: str, code: str, order_id: UUID, message: str) -> None:
-    arrival.outcome, arrival.code, arrival.order_id, arrival.message = outcome, code, order_id, message
+def settle_twins(arrivals: Iterable[Arrival]) -> None:
+    """Give each twin the answer of its first: a duplicate of it, or what that is itself. The first ones have their orders."""
+    for arrival in arrivals:
+        first = arrival.twin
+        if first is None:
+            continue
+        if first.outcome == "accepted":
+            arrival.end("duplicate", "intake.duplicate", first.order_id)
+        else:
+            arrival.end(first.outcome, first.code, first.order_id, first.message)
 
 
 def first_move(arrival: Arrival, *, holds: bool) -> Move:

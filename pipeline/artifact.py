@@ -68,7 +68,7 @@ def _check(line: Line, work: Work) -> Step:
             work, Stage.REWORK, Stage.REWORK.value, cause=Cause.CONTRACT, note=findings[0].code,
             records=[finding_row(work, finding) for finding in findings],
         )  # fmt: skip
-    product.artifact_id = new_id(claimed.moved_at)
+    product.artifact_id, product.is_checked = new_id(claimed.moved_at), True
     artifact = Artifact(
         work.item_id, product.artifact_id, claimed.workspace_id, work.fence, work.contract_id, contract.gives_name,
         product.value_sha256, len(product.value_bytes), "row",

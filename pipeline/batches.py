@@ -157,7 +157,8 @@ SELECT row_no, line, byte_offset, field, code, message FROM batch_rows
 def results(conn: Connection, workspace: UUID, batch_id: UUID, *, after: int = 0) -> Iterator[dict[str, Any]]:
     """Yield every input row of a batch in order, with what became of it; one page is in memory at a time.
 
-    No transaction is open between pages. `after` is the last row number that the caller has. A reader may be as slow as it likes.
+    No transaction is open between pages. `after` is the last row number that the caller has.
+    A reader may be as slow as it likes.
     """
     return _pages(conn, workspace, _RESULTS, {"batch": batch_id, "after": after, "envelope": ENVELOPE_KIND})
 

@@ -45,9 +45,11 @@ class Kind:
 
 
 _DEAD = """
-SELECT q.item_id, q.order_id, o.subject_key, q.flow, q.lane, q.stage, coalesce(m.reason, ''), q.moved_at, coalesce(m.actor, '')
+SELECT q.item_id, q.order_id, o.subject_key, q.flow, q.lane, q.stage, coalesce(m.reason, ''), q.moved_at,
+       coalesce(m.actor, '')
   FROM queue q JOIN orders o ON o.id = q.order_id LEFT JOIN moves m ON m.item_id = q.item_id AND m.no = q.move_no
- WHERE q.state = 'dead' AND (%(item)s::uuid IS NULL OR q.item_id = %(item)s) AND (%(lane)s::text IS NULL OR q.lane = %(lane)s) AND (%(flow)s::text IS NULL OR q.flow = %(flow)s)
+ WHERE q.state = 'dead' AND (%(item)s::uuid IS NULL OR q.item_id = %(item)s)
+   AND (%(lane)s::text IS NULL OR q.lane = %(lane)s) AND (%(flow)s::text IS NULL OR q.flow = %(flow)s)
  ORDER BY q.moved_at DESC, q.item_id LIMIT %(most)s
 """
 
@@ -63,15 +65,8 @@ def dead_letters(
 ) -> list[DeadLetter]:
     """Return dead letters, the latest first; with `error`, those whose error holds that text."""
     with transaction(conn, workspace):
-        found = [
-            DeadLetter(*row)
-            for row in conn.execute(_DEAD, {"item": None, "lane": lane, "flow": flow, "most": most}).fetchall()
-        ]
-    return [
-        letter
-        for letter in found
-        if error is None or error.casefold() in letter.error.casefold() or error == letter.kind
-    ]
+        found = [DeadLetter(*row) for row in conn.execute(_DEAD, {"item": None, "lane": lane, "flow": flow, "most": most}).fetchall()]
+    return [letter for letter in found if error is None or error.casefold() in letter.error.casefold() or error == letter.kind]
 
 
 def by_kind(found: Sequence[DeadLetter]) -> list[Kind]:
@@ -83,10 +78,14 @@ def by_kind(found: Sequence[DeadLetter]) -> list[Kind]:
 
 
 _MOVES = """
-SELECT m.no, l.move, l.from_stage AS stage, m.fence, m.actor, m.reason, m.at FROM moves m JOIN legal_moves l ON l.number = m.legal
+SELECT m.no, l.move, l.from_stage AS stage, m.fence, m.actor, m.reason, m.at
+  FROM moves m JOIN legal_moves l ON l.number = m.legal
  WHERE m.item_id = %s AND m.reason <> '' ORDER BY m.no DESC LIMIT 20
 """
-_ATTEMPTS = "SELECT fence, stage, outcome, cause, started_at, ended_at, message FROM attempts WHERE item_id = %s ORDER BY fence DESC LIMIT 20"
+_ATTEMPTS = """
+SELECT fence, stage, outcome, cause, started_at, ended_at, message FROM attempts
+ WHERE item_id = %s ORDER BY fence DESC LIMIT 20
+"""
 _FINDINGS = "SELECT stage, code, message, place, at FROM findings WHERE item_id = %s ORDER BY at DESC, id DESC LIMIT 20"
 
 
@@ -95,13 +94,8 @@ def dead_letter(conn: Connection, workspace: UUID, item: UUID) -> dict[str, Any]
     with transaction(conn, workspace):
         row = conn.execute(_DEAD, {"item": item, "lane": None, "flow": None, "most": 1}).fetchone()
         if row is None:
-            raise NotFound(
-                f"item {item} is no dead letter of this workspace", hint=f"shopfloor dead list, or shopfloor why {item}"
-            )
-        parts = {
-            name: _rows(conn, query, item)
-            for name, query in (("moves", _MOVES), ("attempts", _ATTEMPTS), ("findings", _FINDINGS))
-        }
+            raise NotFound(f"item {item} is no dead letter of this workspace", hint=f"shopfloor dead list, or shopfloor why {item}")
+        parts = {name: _rows(conn, query, item) for name, query in (("moves", _MOVES), ("attempts", _ATTEMPTS), ("findings", _FINDINGS))}
     return DeadLetter(*row)._asdict() | parts
 
 
@@ -112,14 +106,13 @@ def _rows(conn: Connection, query: str, item: UUID) -> list[dict[str, Any]]:
 
 _TAKE = """
 SELECT q.item_id, o.subject_key, q.state,
-       EXISTS (SELECT FROM applies a JOIN proposals p ON p.id = a.proposal_id WHERE p.item_id = q.item_id AND a.state IN ('intent', 'unknown'))
+       EXISTS (SELECT FROM applies a JOIN proposals p ON p.id = a.proposal_id
+                WHERE p.item_id = q.item_id AND a.state IN ('intent', 'unknown'))
   FROM queue q JOIN orders o ON o.id = q.order_id WHERE q.item_id = ANY(%s) ORDER BY q.item_id FOR UPDATE OF q
 """
 
 
-def prune(
-    conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False
-) -> list[Steered]:
+def prune(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False) -> list[Steered]:
     """File dead letters away for good, a chunk to a transaction; their orders end `dead`."""
     results: dict[UUID, Steered] = {}
     for start in range(0, len(items), CHUNK):
@@ -128,15 +121,11 @@ def prune(
             taken = []
             for item, subject, state, in_flight in conn.execute(_TAKE, [chunk]).fetchall():
                 if state != "dead":
-                    error = Conflict(
-                        f"item {item} ({subject[:80]}) is not dead but {state}", hint=f"shopfloor why {item}"
-                    )
+                    error = Conflict(f"item {item} ({subject[:80]}) is not dead but {state}", hint=f"shopfloor why {item}")
                     results[item] = Steered(item, subject, error=error)
                 elif in_flight:
-                    lost = f"item {item} ({subject[:80]}) has an apply whose effect is not known: pruned, it would be forgotten"
-                    results[item] = Steered(
-                        item, subject, error=Conflict(lost, hint=f"shopfloor apply probe {item}", code="apply.unknown")
-                    )
+                    lost = f"item {item} ({subject[:80]}) has an apply of unknown effect: pruned, it would be forgotten"
+                    results[item] = Steered(item, subject, error=Conflict(lost, hint=f"shopfloor apply probe {item}", code="apply.unknown"))
                 else:
                     taken.append(item)
                     results[item] = Steered(item, subject, "would be pruned" if dry_run else "pruned")

@@ -52,10 +52,12 @@ class Decided:
 # The item's row first, then clearance and proposal: cancel and the sweeper lock in the same order.
 _LOCK = "SELECT item_id, fence, stage, state FROM queue WHERE item_id = %s FOR NO KEY UPDATE"
 _READ = """
-SELECT p.item_id, p.adapter, p.target, c.id, c.needed FROM proposals p LEFT JOIN clearances c ON c.proposal_id = p.id WHERE p.id = %s
+SELECT p.item_id, p.adapter, p.target, c.id, c.needed
+  FROM proposals p LEFT JOIN clearances c ON c.proposal_id = p.id WHERE p.id = %s
 """
 _NOTE = """
-INSERT INTO findings (item_id, id, workspace_id, fence, stage, code, message, at) VALUES (%s, %s, %s, %s, 'qa', 'review.returned', %s, clock())
+INSERT INTO findings (item_id, id, workspace_id, fence, stage, code, message, at)
+VALUES (%s, %s, %s, %s, 'qa', 'review.returned', %s, clock())
 """
 
 
@@ -77,17 +79,13 @@ def decide_all(
     return results
 
 
-def decide(
-    conn: Connection, workspace: UUID, token: str, ballot: Ballot, answer: Answer, reason: str, *, by: str
-) -> Decided:
+def decide(conn: Connection, workspace: UUID, token: str, ballot: Ballot, answer: Answer, reason: str, *, by: str) -> Decided:
     """Record one answer and move its item accordingly; both happen or neither.
 
     Raises NotFound, Conflict (stale, closed, expired, somebody was first) or Denied (this person may not decide).
     """
     if not token:
-        raise Denied(
-            "nobody is logged in: a decision needs a person's token", hint="shopfloor login", code="denied.token"
-        )
+        raise Denied("nobody is logged in: a decision needs a person's token", hint="shopfloor login", code="denied.token")
     try:
         with transaction(conn, workspace):
             row = conn.execute(_READ, [ballot.proposal_id]).fetchone()
@@ -147,9 +145,7 @@ def _follow(
         conn.execute(_NOTE, [item, new_id(), workspace, fence, reason])
     moved = perform(conn, [Planned(item, fence, route)], by=by)
     if moved.refused:
-        raise Conflict(
-            f"item {item} moved while it was being decided on", hint=f"shopfloor why {item}", code="review.moved"
-        )
+        raise Conflict(f"item {item} moved while it was being decided on", hint=f"shopfloor why {item}", code="review.moved")
     return "" if state == "refused" else route.lane
 
 

@@ -14,6 +14,7 @@ import psycopg
 from artifacts import shelf
 from artifacts.blobs import ROW_BYTES
 from artifacts.shelf import Body, ProposalRow, Record
+from contracts.errors import ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import ARCHIVED, CEILINGS, Cause, Stage, State, Wait, move
 from queues.claims import close_claim
@@ -21,7 +22,7 @@ from queues.database import Connection, transaction
 from queues.mover import Moved, Planned, Route, perform
 
 from pipeline.failpoints import failpoint
-from pipeline.line import Line
+from pipeline.line import Line, nothing_stands
 from pipeline.retries import accident, counted_once_more
 from pipeline.work import Step, Work
 
@@ -38,6 +39,8 @@ class Committed:
     carried: list[Work] = field(default_factory=list)
     rings: Counter[str] = field(default_factory=Counter)
     lost: list[UUID] = field(default_factory=list)
+    applied: bool = False
+    """True when the end of an apply was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +53,55 @@ class Hand:
     serves: Callable[[str], bool]
 
 
-def commit(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]]) -> Committed:
-    """Write all steps in one transaction, or, where a row is refused, in as many as it takes to leave it out."""
+def commit(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, closes: bool = True) -> Committed:
+    """Write all steps in one transaction, or, where a row is refused, in as many as it takes to leave it out.
+
+    `closes` says that nothing else is leased under the claim: then it is closed with its last item.
+    """
     try:
-        return _write(line, hand, finished)
-    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        result = _write(line, hand, finished, closes=closes)
+    except (psycopg.OperationalError, psycopg.InterfaceError):
+        raise  # the database, not the work: nothing is known to be written, and the leases say what happens next
+    except Exception as error:  # whatever else a row can do to its transaction must not take its neighbours along
         if len(finished) == 1:
-            return _write(line, hand, [_refused_by_database(*finished[0], error)])
+            return _after(_write(line, hand, [_not_written(*finished[0], error)], closes=closes))
+        # The claim stays open for the other half; empty, it is closed by the sweeper.
         middle = len(finished) // 2
-        first, second = commit(line, hand, finished[:middle]), commit(line, hand, finished[middle:])
-        return Committed(first.carried + second.carried, first.rings + second.rings, first.lost + second.lost)
+        first, second = (commit(line, hand, half, closes=False) for half in (finished[:middle], finished[middle:]))
+        return Committed(
+            first.carried + second.carried, first.rings + second.rings, first.lost + second.lost, first.applied or second.applied
+        )
+    return _after(result)
 
 
-def _refused_by_database(work: Work, step: Step, error: psycopg.Error) -> tuple[Work, Step]:
-    """Return the accident that replaces a step whose rows the database does not take."""
+def _after(result: Committed) -> Committed:
+    if result.applied:
+        failpoint("apply.receipt")
+    failpoint("commit.after")
+    return result
+
+
+def _not_written(work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
+    """Return the accident that replaces a step whose result cannot be written."""
     work.chain.clear()
     work.stage = step.move.from_stage
-    message = f"the database refused the result: {error.diag.message_primary or type(error).__name__}"
-    return work, accident(work, Cause.TRANSIENT, message, ceiling=CEILINGS[Cause.TRANSIENT])
+    if isinstance(error, psycopg.Error):
+        message = f"the database refused the result: {error.diag.message_primary or type(error).__name__}"
+    elif isinstance(error, ShopfloorError):
+        message = str(error)
+    else:
+        message = f"the result could not be written: {type(error).__name__}: {error}"
+    replacement = accident(work, Cause.TRANSIENT, message[:500], ceiling=CEILINGS[Cause.TRANSIENT])
+    replacement.left = step.left
+    return work, replacement
 
 
-def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]]) -> Committed:
+def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, closes: bool) -> Committed:
     _store_large(line, finished)
     result = Committed()
     with transaction(line.conn, {work.claimed.workspace_id for work, _ in finished}) as conn:
         finished = _open_clearances(conn, finished, result)
-        carrying = _may_carry(conn)
+        carrying = nothing_stands(conn)
         planned, carried = [], {}
         for work, step in finished:
             carry = carrying and step.move.name == "hand_on" and not step.delay_seconds and hand.serves(step.lane)
@@ -90,12 +116,10 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]]) -> Com
         _count(conn, hand, done)
         if any(step.move.to_state in ARCHIVED for _, step in done):
             failpoint("archive.finished")
-        if not carried:
+        if closes and not carried:
             close_claim(conn, hand.claim_id)
         failpoint("commit.before")
-    if any(step.applied for _, step in done):
-        failpoint("apply.receipt")
-    failpoint("commit.after")
+    result.applied = any(step.applied for _, step in done)
     _go_on(done, carried, moved, result)
     return result
 
@@ -103,11 +127,13 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]]) -> Com
 def _store_large(line: Line, finished: Sequence[tuple[Work, Step]]) -> None:
     for work, step in finished:
         for part in (*work.chain, step):
-            for k, record in enumerate(part.records):
+            large: set[int] = set()
+            for record in part.records:
                 if isinstance(record, Body) and len(record.bytes) > ROW_BYTES:
                     line.store.put(record.bytes)
-                    part.records[k] = None  # type: ignore[call-overload]
-            part.records = [record for record in part.records if record is not None]
+                    large.add(id(record))
+            if large:
+                part.records = [record for record in part.records if id(record) not in large]
     failpoint("blob.written")
 
 
@@ -149,15 +175,6 @@ def _open_clearances(conn: Connection, finished: Sequence[tuple[Work, Step]], re
             step.move, step.lane, step.wait, step.waiting_on = move("ask", Stage.QA, State.LEASED), Stage.QA.value, Wait.APPROVAL, "a reviewer"
     failpoint("clearance.opened")
     return [(work, step) for work, step in finished if not step.tier or work.item_id in held]
-
-
-def _may_carry(conn: Connection) -> bool:
-    """True when no pause and no limit stands against anything here; then a lease may be carried on."""
-    row = conn.execute(
-        "SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL) AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)",
-        prepare=True,
-    ).fetchone()
-    return bool(row and row[0])
 
 
 def _fence_before(work: Work) -> int:

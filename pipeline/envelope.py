@@ -15,7 +15,7 @@ ENVELOPE_KIND = "proposal@1"
 class Envelope:
     """A sealed proposal: canonical bytes, their hash, and the parts that rows repeat."""
 
-    bytes: bytes
+    data: bytes
     sha256: bytes
     precondition_sha256: bytes
     epoch: int

@@ -55,7 +55,8 @@ class Waiting:
 # a finding without a record stands between one that people approve and one that they reject.
 _OPEN = """
 WITH record AS (
-  SELECT p.finding, p.action, count(*) FILTER (WHERE d.decision = 'approve') AS yes, count(*) FILTER (WHERE d.decision = 'reject') AS no
+  SELECT p.finding, p.action, count(*) FILTER (WHERE d.decision = 'approve') AS yes,
+         count(*) FILTER (WHERE d.decision = 'reject') AS no
     FROM decisions d JOIN proposals p ON p.id = d.proposal_id
    WHERE d.id >= id_floor(clock() - make_interval(days => %(days)s)) GROUP BY 1, 2)
 SELECT p.id, p.item_id, p.target, o.goal, p.finding, p.action, p.adapter, p.confidence, c.tier, c.needed,
@@ -80,7 +81,7 @@ def waiting(
     action: str | None = None,
     most: int = MOST,
 ) -> list[Waiting]:
-    """Return up to `most` open proposals: the surest first, then by what people made of their finding, then the oldest."""
+    """Return up to `most` open proposals: the surest first, then what people tend to approve, then the oldest."""
     with transaction(conn, workspace):
         rows = conn.execute(_OPEN, {"days": RECORD_DAYS, "finding": finding, "action": action, "most": most}).fetchall()
         bodies = read_bodies(conn, store, ((row[1], row[14]) for row in rows))
@@ -88,7 +89,7 @@ def waiting(
     for row in rows:
         body = bodies.get((row[1], row[14]))
         shape = payload_shape(json.loads(body)["payload"]) if body is not None else "its bytes are missing"
-        found.append(Waiting(*row[:13], tuple(row[13]), *row[14:19], tuple(row[19]), shape))
+        found.append(Waiting(*(tuple(part) if isinstance(part, list) else part for part in row), shape))
     return found
 
 
@@ -116,15 +117,17 @@ def payload_shape(value: Any) -> str:
 
 _BY_ID = "SELECT id FROM proposals WHERE id BETWEEN %(low)s AND %(high)s LIMIT 2"
 _BY_ITEM = "SELECT id FROM proposals WHERE item_id BETWEEN %(low)s AND %(high)s ORDER BY item_id, epoch DESC LIMIT 1"
-_BY_ORDER = "SELECT p.id FROM items i JOIN proposals p ON p.item_id = i.id WHERE i.order_id = %(low)s ORDER BY p.epoch DESC LIMIT 1"
+_BY_ORDER = """
+SELECT p.id FROM items i JOIN proposals p ON p.item_id = i.id WHERE i.order_id = %(low)s ORDER BY p.epoch DESC LIMIT 1
+"""
 _LIVE = "SELECT id FROM proposals WHERE target = %s AND state IN ('open', 'approved') ORDER BY id DESC LIMIT 1"
 _PAST = "SELECT id FROM proposals WHERE target = %s ORDER BY id DESC LIMIT 1"
 
 
 def find_proposal(conn: Connection, workspace: UUID, text: str) -> UUID:
-    """Return the proposal that a person means: its id or the unique beginning of it, an item, an order, or a subject key.
+    """Return the proposal that a person means: its id or the beginning of it, an item, an order, or a subject key.
 
-    Of an item, order or subject the newest one. Raises NotFound, BadInput, or Conflict for a beginning that several share.
+    Of an item, order or subject the newest one. Raises NotFound, BadInput, or Conflict for a beginning that is shared.
     """
     digits = text.replace("-", "").lower()
     with transaction(conn, workspace):
@@ -153,8 +156,8 @@ def find_proposal(conn: Connection, workspace: UUID, text: str) -> UUID:
 
 
 _ONE = """
-SELECT p.id, p.item_id, p.order_id, p.action, p.target, p.adapter, p.sha256, p.epoch, p.finding, p.confidence, p.author, p.submitter, p.editors,
-       p.state, p.created_at, p.expires_at, p.expires_at <= clock() AS expired, o.goal AS title, o.flow,
+SELECT p.id, p.item_id, p.order_id, p.action, p.target, p.adapter, p.sha256, p.epoch, p.finding, p.confidence,
+       p.author, p.submitter, p.editors, p.state, p.created_at, p.expires_at, p.expires_at <= clock() AS expired, o.goal AS title, o.flow,
        c.id AS clearance_id, c.tier, c.needed, c.state AS clearance, c.opened_at, c.due_at
   FROM proposals p JOIN orders o ON o.id = p.order_id LEFT JOIN clearances c ON c.proposal_id = p.id WHERE p.id = %s
 """
@@ -162,15 +165,19 @@ _DECISIONS = """
 SELECT a.name AS actor, d.decision, d.reason, d.decided_at, d.expires_at, a.disabled_at IS NOT NULL AS disabled
   FROM decisions d JOIN actors a ON a.id = d.actor_id WHERE d.clearance_id = %s ORDER BY d.id
 """
-_OTHERS = "SELECT id, action, state, finding FROM proposals WHERE target = %s AND state IN ('open', 'approved') AND id <> %s ORDER BY id LIMIT 20"
+_OTHERS = """
+SELECT id, action, state, finding FROM proposals
+ WHERE target = %s AND state IN ('open', 'approved') AND id <> %s ORDER BY id LIMIT 20
+"""
 _EVIDENCE = """
-SELECT e.no, e.claim, e.stance, e.confidence, e.source FROM artifacts a JOIN evidence e ON e.item_id = a.item_id AND e.artifact_id = a.id
+SELECT e.no, e.claim, e.stance, e.confidence, e.source
+  FROM artifacts a JOIN evidence e ON e.item_id = a.item_id AND e.artifact_id = a.id
  WHERE a.item_id = %s AND a.sha256 = %s ORDER BY e.no LIMIT 100
 """
 
 
 def dossier(conn: Connection, store: BlobStore, workspace: UUID, proposal_id: UUID) -> dict[str, Any]:
-    """Return all that a decision rests on: the exact envelope, the value, evidence beside its claim, decisions, others on the target."""
+    """Return all that a decision rests on: envelope, value, evidence beside its claim, decisions, others on the target."""
     with transaction(conn, workspace):
         one = _row(conn, _ONE, proposal_id)
         if one is None:
@@ -182,9 +189,7 @@ def dossier(conn: Connection, store: BlobStore, workspace: UUID, proposal_id: UU
             "envelope_bytes": envelope,
             "envelope": sealed,
             "value": json.loads(_body(conn, store, one["item_id"], artifact)),
-            "evidence": [
-                row | {"source": json.loads(row["source"])} for row in _rows(conn, _EVIDENCE, one["item_id"], artifact)
-            ],
+            "evidence": [row | {"source": json.loads(row["source"])} for row in _rows(conn, _EVIDENCE, one["item_id"], artifact)],
             "decisions": _rows(conn, _DECISIONS, one["clearance_id"]),
             "others_on_target": _rows(conn, _OTHERS, one["target"], proposal_id),
         }
@@ -202,7 +207,7 @@ def _body(conn: Connection, store: BlobStore, item: UUID, sha256: bytes) -> byte
         return read_bodies(conn, store, [(item, sha256)])[item, sha256]
     except KeyError:
         raise NotFound(
-            f"the bytes {sha256.hex()} of item {item} are missing or do not match their name: nothing can be decided on them",
+            f"the bytes {sha256.hex()} of item {item} are missing or damaged: nothing can be decided on them",
             hint="shopfloor doctor --strict", code="artifact.missing",
         ) from None  # fmt: skip
 

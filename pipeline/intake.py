@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from artifacts.blobs import ROW_BYTES, BlobStore, name_of
 from contracts.canonical import canonical
-from contracts.errors import BadInput, Conflict
+from contracts.errors import BadInput, Conflict, ExpressionFailed
 from contracts.floor import Floor, Flow
 from contracts.identity import new_id, new_ids
 from contracts.lifecycle import RELEASE, Stage, State, lane_of, move
@@ -132,6 +132,10 @@ def read_row(intake: Intake, row: Row | BadRow) -> Arrival:
             raise RowRefused(*problem)
         arrival.subject_key, arrival.revision = _identity(intake.flow, value)
         arrival.body = canonical(value)
+        arrival.is_context = intake.flow.is_context(value)
+    except ExpressionFailed as error:
+        arrival.outcome, arrival.code, arrival.message = "rejected", "intake.value", error.message
+        return arrival
     except RowRefused as error:
         arrival.outcome, arrival.code, arrival.field, arrival.message = "rejected", error.instance_code, error.field, error.message
         return arrival
@@ -140,7 +144,6 @@ def read_row(intake: Intake, row: Row | BadRow) -> Arrival:
         return arrival
     arrival.sha256 = name_of(arrival.body)
     arrival.goal = str(value.get("title", ""))[:200]
-    arrival.is_context = intake.flow.is_context(value)
     arrival.value = value
     return arrival
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from artifacts.blobs import BlobStore, read_bodies
-from contracts.errors import BadContract, NotFound
+from contracts.errors import BadContract, NotFound, Unavailable
 from contracts.floor import Floor, parse_floor
 from contracts.language import Contract, parse_contract
 from queues.database import Connection, transaction
@@ -37,6 +37,8 @@ class Line:
     """Adapters by name; empty in every process but apply, which alone reads target credentials."""
     lease_holds: Callable[[], bool] = field(default=lambda: True)
     """Whether the claim in hand is still ours by this process's own monotonic clock."""
+    is_free: bool = True
+    """No pause and no limit stood when the batch was loaded: neighbouring stages may share a commit."""
     _floors: dict[UUID, Floor] = field(default_factory=dict)
     _contracts: dict[int, Contract] = field(default_factory=dict)
     _pins: dict[str, int] = field(default_factory=dict)
@@ -91,22 +93,43 @@ class Line:
         except KeyError:
             raise NotFound(f"this process has no applier {name!r}; it has: {', '.join(sorted(self.appliers)) or 'none'}") from None
 
-    def load(self, works: Sequence[Work]) -> None:
-        """Fill payload, floor and as-of of freshly claimed items, in few statements whatever their number."""
+    def load(self, works: Sequence[Work]) -> dict[UUID, str]:
+        """Fill payload, floor and as-of of freshly claimed items, in few statements whatever their number.
+
+        Returns, by item, why its payload cannot be read; those items are left unfilled.
+        """
         if not works:
-            return
+            return {}
         with transaction(self.conn, {work.claimed.workspace_id for work in works}):
             self._load_batches({work.claimed.batch_id for work in works} - self._batches.keys())
             pods = list({work.claimed.pod_id for work in works})
             self._autonomy = dict(self.conn.execute("SELECT id, autonomy FROM pods WHERE id = ANY(%s)", [pods]).fetchall())
-            bodies = read_bodies(self.conn, self.store, ((work.item_id, work.claimed.payload_sha256) for work in works))
+            self.is_free = nothing_stands(self.conn)
+            bodies, unread = self._bodies(works)
         for work in works:
             batch = self._batches[work.claimed.batch_id]
             work.as_of, work.floor_id = batch.as_of, batch.floor_id
             body = bodies.get((work.item_id, work.claimed.payload_sha256))
-            if body is None:
-                raise NotFound(f"the payload of item {work.item_id} is missing or damaged")
-            work.payload = json.loads(body)
+            if body is not None:
+                work.payload = json.loads(body)
+            else:
+                unread.setdefault(work.item_id, "its payload is missing, or its bytes are not those that were taken in")
+        return unread
+
+    def _bodies(self, works: Sequence[Work]) -> tuple[dict[tuple[UUID, bytes], bytes], dict[UUID, str]]:
+        wanted = [(work.item_id, work.claimed.payload_sha256) for work in works]
+        try:
+            return read_bodies(self.conn, self.store, wanted), {}
+        except Unavailable:
+            # One file is gone or torn: each alone, so that it holds back no other.
+            bodies: dict[tuple[UUID, bytes], bytes] = {}
+            unread: dict[UUID, str] = {}
+            for pair in wanted:
+                try:
+                    bodies |= read_bodies(self.conn, self.store, [pair])
+                except Unavailable as error:
+                    unread[pair[0]] = str(error)
+            return bodies, unread
 
     def _load_batches(self, ids: Iterable[UUID]) -> None:
         wanted = list(ids)
@@ -120,6 +143,19 @@ class Line:
             if floor_id not in self._floors:
                 self._floors[floor_id] = parse_floor(body.decode(), f"floor {floor_id}")
             self._batches[batch_id] = Batch(floor_id, iso(as_of))
+
+
+def nothing_stands(conn: Connection) -> bool:
+    """True when no pause and no limit stands against anything in the workspaces in use; then work need not stop at each lane.
+
+    Call inside a transaction of the workspaces.
+    """
+    row = conn.execute(
+        "SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL AND (until IS NULL OR until > clock())) "
+        "AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)",
+        prepare=True,
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def iso(at: datetime) -> str:

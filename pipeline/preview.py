@@ -23,9 +23,7 @@ def against_target(shop: Shop, envelope: Mapping[str, Any]) -> dict[str, Any]:
         adapter = opened(shop, [envelope["adapter"]])[envelope["adapter"]]
         declared = action.precondition
         seen = adapter.observe(action.target, sorted(declared))
-        changed = {
-            name: {"then": value, "now": seen.get(name)} for name, value in declared.items() if seen.get(name) != value
-        }
+        changed = {name: {"then": value, "now": seen.get(name)} for name, value in declared.items() if seen.get(name) != value}
         return {"diff": adapter.preview(action), "changed": changed, "error": ""}
     except ShopfloorError as error:
         return {"diff": "", "changed": {}, "error": str(error)}

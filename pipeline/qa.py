@@ -5,12 +5,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from artifacts.shelf import Artifact, Body, ProposalRow, Verdict
+from artifacts.shelf import Artifact, Body, ProposalRow, Record, Verdict
 from contracts.canonical import canonical
+from contracts.errors import ExpressionFailed
 from contracts.identity import new_id
-from contracts.language import Contract
+from contracts.language import Check, Contract
 from contracts.lifecycle import CLEAR, Cause, Stage, State, Wait, lane_of, move
-from contracts.nouns import Citation, Finding, Proposal, Quote
+from contracts.nouns import Citation, Finding, Proposal
 from queues.database import transaction
 
 from pipeline.artifact import finding_row, load_products
@@ -51,14 +52,16 @@ def _judge(line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict
     assert product is not None and work.contract_id is not None
     failed: list[tuple[Finding, str]] = []
     checks = []
+    values = {"item": work.payload, "output": product.value, "as_of": work.as_of}
+    all_hold = contract.rules_hold(values)
     for check in contract.qa:
         if check.kind == "schema":
-            found = [(finding, "rework") for finding in contract.output_findings(product.value)]
+            # The artifact stage held these very bytes to the same schema; an item claimed here is checked again.
+            found = [] if product.is_checked else [(finding, "rework") for finding in contract.output_findings(product.value)]
         elif check.kind == "evidence":
             found = [(finding, "rework") for finding in _unresolved(work, subjects)]
         else:
-            held = check.holds({"item": work.payload, "output": product.value, "as_of": work.as_of})
-            found = [] if held else [(Finding(code=check.code, message=check.message), check.on_fail)]
+            found = [] if all_hold else _broken(check, values)
         checks.append({"check": check.name, "passed": not found, "findings": [finding.model_dump() for finding, _ in found]})
         failed += found
     body = canonical({"contract": contract.key, "artifact": product.value_sha256.hex(), "as_of": work.as_of, "checks": checks})
@@ -72,11 +75,19 @@ def _judge(line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict
     return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, finding=_finding_of(product.value), records=[verdict])
 
 
+def _broken(check: Check, values: Mapping[str, Any]) -> list[tuple[Finding, str]]:
+    """Return a rule's finding when it does not hold. A rule without an answer fails closed: a person looks."""
+    try:
+        return [] if check.holds(values) else [(Finding(code=check.code, message=check.message), check.on_fail)]
+    except ExpressionFailed as error:
+        return [(Finding(code=check.code, message=f"the rule has no answer: {error.message}"[:300]), "person")]
+
+
 def _failed(work: Work, verdict: Verdict, failed: Sequence[tuple[Finding, str]]) -> Step:
     """Return the gentlest way that every failed check allows: refuse before a person, a person before rework."""
     ways = {on_fail for _, on_fail in failed}
     first = failed[0][0]
-    records = [verdict, *(finding_row(work, finding) for finding, _ in failed)]
+    records: list[Record] = [verdict, *(finding_row(work, finding) for finding, _ in failed)]
     if "refuse" in ways:
         return stay(work, "refuse", note=f"{first.code}: {first.message}"[:300], finding=first.code, records=records)
     if "person" in ways:
@@ -99,7 +110,7 @@ def _unresolved(work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, A
             known = claimed.revision if own else subject["revision"]
             if known != source.revision:
                 findings.append(Finding(code="evidence.stale", message=f"cites revision {source.revision}, known is {known}", place=place))
-        elif isinstance(source, Quote) and str(subject.get(source.field) or "")[source.start : source.end] != source.text:
+        elif str(subject.get(source.field) or "")[source.start : source.end] != source.text:
             findings.append(Finding(code="evidence.misquote", message=f"the text is not at {source.field}[{source.start}:{source.end}]", place=place))
     return findings
 
@@ -126,9 +137,9 @@ def _propose(line: Line, work: Work, contract: Contract, verdict: Verdict, propo
     )  # fmt: skip
     sealed = Artifact(
         work.item_id, new_id(claimed.moved_at), claimed.workspace_id, work.fence, work.contract_id, ENVELOPE_KIND,
-        envelope.sha256, len(envelope.bytes), "row",
+        envelope.sha256, len(envelope.data), "row",
     )  # fmt: skip
-    records = [verdict, Body(work.item_id, envelope.sha256, claimed.workspace_id, envelope.bytes), sealed, row]
+    records: list[Record] = [verdict, Body(work.item_id, envelope.sha256, claimed.workspace_id, envelope.data), sealed, row]
     if report_only:
         return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="report only", finding=_finding_of(product.value), records=records)
     tier = contract.tier(proposal.action.name)

@@ -1,6 +1,7 @@
 """Accidents: how long to wait before the next attempt, and when there is none."""
 
 import random
+from typing import Any
 
 from contracts.lifecycle import Cause
 from queues.claims import Claimed
@@ -32,7 +33,8 @@ def counted(claimed: Claimed, cause: Cause) -> int:
 
 def counted_once_more(claimed: Claimed, cause: Cause) -> Claimed:
     """Return the item with one more attempt ended for a cause."""
-    return claimed._replace(**{COUNTERS[cause]: counted(claimed, cause) + 1})
+    once_more: dict[str, Any] = {COUNTERS[cause]: counted(claimed, cause) + 1}
+    return claimed._replace(**once_more)
 
 
 def accident(work: Work, cause: Cause, message: str, *, ceiling: int, after_seconds: float | None = None) -> Step:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from contracts.errors import ExpressionFailed
 from contracts.lifecycle import Stage, lane_of
 
 from pipeline.line import Line
@@ -15,7 +16,10 @@ def step(line: Line, works: Sequence[Work]) -> list[Step]:
 
 def _route(line: Line, work: Work) -> Step:
     floor = line.floor(work)
-    decision = floor.decide_route(work.claimed.flow, work.payload, work.as_of)
+    try:
+        decision = floor.decide_route(work.claimed.flow, work.payload, work.as_of)
+    except ExpressionFailed as error:
+        return stay(work, "refuse", note=error.message[:200], finding="route.expression")
     note = f"rule {decision.rule}"
     if decision.cell is None:
         return stay(work, "refuse", note=note, finding=decision.refuse or "route.unsuitable")

@@ -3,7 +3,7 @@
 import ctypes
 
 from contracts.errors import BadInput
-from contracts.floor import Floor
+from contracts.floor import Floor, parse_floor
 from contracts.lifecycle import LINE, Role, Stage
 from queues.database import Connection, transaction
 
@@ -11,7 +11,6 @@ from pipeline.advance import stage_of
 from pipeline.appliers import opened
 from pipeline.compose import Shop
 from pipeline.inline import lanes_of
-from pipeline.publish import parse_floor
 from pipeline.setup import load_registry
 from pipeline.worker import Worker
 

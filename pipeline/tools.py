@@ -50,7 +50,8 @@ def _search(conn: Connection, workspace: UUID, flow: str, calls: Sequence[dict[s
 
 def _subject(row: Sequence[Any]) -> dict[str, Any]:
     key, revision, kind, state, title, body, facts = row
-    return json.loads(facts) | {"key": key, "revision": revision, "kind": kind, "state": state, "title": title, "body": body}
+    fields: dict[str, Any] = json.loads(facts)
+    return fields | {"key": key, "revision": revision, "kind": kind, "state": state, "title": title, "body": body}
 
 
 def read_subjects(conn: Connection, workspace: UUID, flow: str, keys: Sequence[str]) -> list[dict[str, Any]]:

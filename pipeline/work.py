@@ -22,6 +22,8 @@ class Product:
     value_sha256: bytes
     evidence: Sequence[Evidence] = ()
     artifact_id: UUID | None = None
+    is_checked: bool = False
+    """True once the artifact stage has held it to the contract under this claim."""
 
 
 class ApplyEnd(NamedTuple):

@@ -137,4 +137,4 @@ def restored(wrapper: dict[str, Any], value: dict[str, Any]) -> Outcome:
     kinds = {name: kind for kind, name in _NAMES.items()}
     fields = {key: part for key, part in wrapper.items() if key not in ("is", "value")}
     kind = kinds[wrapper["is"]]
-    return kind(**fields, value=value) if kind in (Draft, Proposal) else kind(**fields)  # type: ignore[return-value]
+    return kind(**fields, value=value) if kind in (Draft, Proposal) else kind(**fields)

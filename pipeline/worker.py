@@ -152,7 +152,7 @@ class Worker:
 
 def _on_signals(stop: Callable[[], None]) -> None:
     """Call `stop` on the first SIGTERM or SIGINT; exit at once on the second."""
-    seen = []
+    seen: list[int] = []
 
     def handle(number: int, _frame: object) -> None:
         if seen:

@@ -72,7 +72,8 @@ picked AS MATERIALIZED (
      WHERE q.ready_lane = %(lane)s AND q.workspace_id = g.workspace_id AND q.pod_id = g.pod_id
        AND {DUE} AND (q.crashes > 0) = %(suspects)s AND NOT {PAUSED}
      ORDER BY q.priority, q.due_at, q.item_id
-     LIMIT g.share FOR NO KEY UPDATE SKIP LOCKED) p),
+     LIMIT g.share FOR NO KEY UPDATE SKIP LOCKED) p
+   LIMIT %(most)s),
 claimed AS (
   UPDATE queue q SET state = 'leased', ready_lane = NULL, claim_id = %(claim)s, fence = q.fence + 1, move_no = q.move_no + 1, moved_at = clock()
     FROM picked p WHERE q.item_id = p.item_id
@@ -98,10 +99,11 @@ def backlog(conn: Connection, lane: str, *, most: int = 10_000) -> list[Pair]:
 
 def claim_batch(
     conn: Connection, claim_id: UUID, worker_id: UUID, worker: str, lane: str, stage: Stage, shares: dict[Pair, int],
-    *, seconds: float, suspects: bool = False,
+    *, seconds: float, suspects: int = 0,
 ) -> Claim:  # fmt: skip
     """Lease up to `shares[pair]` due items of each pair for `seconds`, in one statement; the claim may be empty.
 
+    With `suspects`, up to that many items in all that were in a crash, and no others.
     Every leased item has a new fence and its move `claim`. Call inside a transaction over the pairs' workspaces.
     """
     rows = conn.execute(
@@ -111,7 +113,8 @@ def claim_batch(
             "workspaces": [workspace for workspace, _ in shares],
             "pods": [pod for _, pod in shares],
             "shares": list(shares.values()),
-            "suspects": suspects,
+            "suspects": suspects > 0,
+            "most": suspects or sum(shares.values()),
             "claim": claim_id,
             "legal": move("claim", stage, State.READY).number,
             "actor": worker,

@@ -105,7 +105,7 @@ class _Bell(RedisBroker):
     """A dramatiq broker whose consumers block on Redis instead of polling it, and that has no delay queues."""
 
     def __init__(self, url: str, namespace: str) -> None:
-        super().__init__(client=redis.Redis.from_url(url, **_CONNECTION), middleware=[], namespace=namespace)
+        super().__init__(client=redis.Redis.from_url(url, **_CONNECTION), middleware=[], namespace=namespace)  # type: ignore[no-untyped-call] # dramatiq leaves it bare
         self.url = url
 
     def declare_queue(self, queue_name: str) -> None:
@@ -122,7 +122,9 @@ class _Bell(RedisBroker):
     def wake(self, lane: str) -> None:
         """Leave a token for one blocked consumer of a lane."""
         with self.client.pipeline(transaction=False) as pipe:
-            pipe.lpush(self.token(lane), 1).ltrim(self.token(lane), 0, _TOKENS - 1).execute()
+            pipe.lpush(self.token(lane), 1)
+            pipe.ltrim(self.token(lane), 0, _TOKENS - 1)
+            pipe.execute()
 
     def token(self, lane: str) -> str:
         """Return the key of the list that consumers of a lane block on."""
@@ -139,7 +141,7 @@ class _Ear(_RedisConsumer):
     broker: _Bell
 
     def __init__(self, broker: _Bell, queue_name: str, prefetch: int, timeout: int) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout)
+        super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call] # dramatiq leaves it bare
         patient = {**_CONNECTION, "socket_timeout": _BLOCK_SECONDS + 3.0}
         self._blocking = redis.Redis.from_url(broker.url, **patient)
         self._free = threading.Event()
@@ -175,7 +177,7 @@ class _Ear(_RedisConsumer):
     def ack(self, message: Any) -> None:
         """Forget a ring that was heard. Should the broker be gone, the ring comes again: that is harmless."""
         try:
-            super().ack(message)
+            super().ack(message)  # type: ignore[no-untyped-call] # dramatiq leaves it bare
         except (redis.RedisError, dramatiq.errors.ConnectionClosed):
             pass  # answered by the sweeper's next ring
         finally:
@@ -201,7 +203,7 @@ class Listener:
         def ring() -> None:
             on_ring(lane)
 
-        dramatiq.actor(ring, actor_name=_actor(lane), queue_name=lane, broker=self._broker)
+        dramatiq.actor(actor_name=_actor(lane), queue_name=lane, broker=self._broker)(ring)
 
     def start(self) -> None:
         """Begin to hear rings."""

@@ -7,13 +7,14 @@ from contracts.lifecycle import Wait
 from queues.database import Connection
 
 _FORGIVE = """
-UPDATE queue SET crashes = least(crashes, 1), transients = 0, throttles = 0, contract_breaks = 0, qa_rejects = 0, drifts = 0
+UPDATE queue
+   SET crashes = least(crashes, 1), transients = 0, throttles = 0, contract_breaks = 0, qa_rejects = 0, drifts = 0
  WHERE item_id = ANY(%s)
 """
 
 
 def forgive(conn: Connection, items: Sequence[UUID]) -> None:
-    """Give items a new run of attempts, by a person's word. One that was in a crash keeps one, so that it still travels alone."""
+    """Give items a new run of attempts, by a person's word. One that was in a crash goes on travelling alone."""
     conn.execute(_FORGIVE, [list(items)])
 
 
@@ -29,12 +30,16 @@ def await_another(conn: Connection, item: UUID, waiting_on: str) -> None:
 _FILE_DEAD = """
 WITH gone AS (DELETE FROM queue WHERE item_id = ANY(%s) AND state = 'dead' RETURNING *),
 filed AS (
-  INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds, stage, state, lane, flow, finding, archived_at)
-  SELECT item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds, stage, state, lane, flow, 'dead', clock() FROM gone)
+  INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds,
+                              stage, state, lane, flow, finding, archived_at)
+  SELECT item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds,
+         stage, state, lane, flow, 'dead', clock()
+    FROM gone)
 UPDATE orders o SET state = 'dead', closed_at = clock(), finding = 'dead'
   FROM gone g
  WHERE o.id = g.order_id AND o.state = 'open' AND NOT EXISTS (
-   SELECT FROM items i JOIN queue q ON q.item_id = i.id WHERE i.order_id = g.order_id AND q.item_id NOT IN (SELECT item_id FROM gone))
+   SELECT FROM items i JOIN queue q ON q.item_id = i.id
+    WHERE i.order_id = g.order_id AND q.item_id NOT IN (SELECT item_id FROM gone))
 """
 
 

@@ -47,7 +47,10 @@ class Pause(NamedTuple):
 
 
 def scope_of(conn: Connection, workspace: UUID, text: str) -> Scope:
-    """Return the scope that a person typed. Raises BadInput for what is none, NotFound for a pod, flow, order or item that is not there."""
+    """Return the scope that a person typed.
+
+    Raises BadInput for what is none, NotFound for a pod, flow, order or item that is not there.
+    """
     kind, _, name = text.partition(":")
     if text == "all":
         return Scope("all", "all", None)
@@ -99,7 +102,7 @@ def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
 
 
 def _flow(conn: Connection, workspace: UUID, name: str) -> str:
-    """Return a flow of any floor that was ever in force: items of a flow that the floor has dropped may still be on the line."""
+    """Return a flow of any floor that was ever in force: items of one that was dropped may still be on the line."""
     with transaction(conn, workspace):
         floors = conn.execute("SELECT id, body FROM floors ORDER BY published_at DESC LIMIT 50").fetchall()
     if not any(name in load_yaml(body, f"floor {floor}").get("flows", {}) for floor, body in floors):
@@ -121,12 +124,18 @@ def pause(conn: Connection, workspace: UUID, scope: Scope, *, why: str, by: str,
     return made
 
 
+_LIFT = """
+UPDATE pauses SET lifted_at = clock(), lifted_by = %s
+ WHERE kind = %s AND scope = %s AND workspace_id IS NOT DISTINCT FROM %s
+   AND lifted_at IS NULL AND (until IS NULL OR until > clock()) RETURNING id
+"""
+
+
 def resume(conn: Connection, workspace: UUID, scope: Scope, *, by: str) -> int:
-    """Lift every pause that stands on exactly this scope and return how many there were. Raises NotFound when none did."""
+    """Lift every pause on exactly this scope and return how many there were. Raises NotFound when there was none."""
     with transaction(conn, workspace):
         lifted = conn.execute(
-            "UPDATE pauses SET lifted_at = clock(), lifted_by = %s WHERE kind = %s AND scope = %s AND lifted_at IS NULL "
-            "AND workspace_id IS NOT DISTINCT FROM %s AND (until IS NULL OR until > clock()) RETURNING id",
+            _LIFT,
             [by, scope.kind, scope.value, scope.workspace_id],
         ).fetchall()
         if not lifted:
@@ -143,8 +152,10 @@ def _audit(conn: Connection, scope: Scope, by: str, action: str, payload: str) -
 
 
 _STANDING = """
-SELECT p.id, CASE p.kind WHEN 'all' THEN 'all' WHEN 'workspace' THEN 'workspace' WHEN 'pod' THEN 'pod:' || coalesce(d.name, p.scope)
-         WHEN 'cell' THEN 'cell:' || substr(p.scope, 6) ELSE p.kind || ':' || p.scope END,
+SELECT p.id,
+       CASE p.kind WHEN 'all' THEN 'all' WHEN 'workspace' THEN 'workspace'
+         WHEN 'pod' THEN 'pod:' || coalesce(d.name, p.scope) WHEN 'cell' THEN 'cell:' || substr(p.scope, 6)
+         ELSE p.kind || ':' || p.scope END,
        p.why, p.actor, p.created_at, p.until
   FROM pauses p LEFT JOIN pods d ON d.id::text = p.scope AND p.kind = 'pod'
  WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > clock()) ORDER BY p.created_at, p.id

@@ -1,11 +1,15 @@
 """Roles, migrations and the schema's version: how a database becomes one of shopfloor's."""
 
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import psycopg
 from contracts.errors import Refused, Unavailable
 from contracts.lifecycle import Role
 from psycopg import sql
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SCHEMA = "shopfloor"
 PREFIX = "shopfloor_"
@@ -120,7 +124,7 @@ def _refuse_newer(version: str) -> None:
         )
 
 
-def _config():  # type: ignore[no-untyped-def]
+def _config() -> "Config":
     from alembic.config import Config
 
     config = Config()

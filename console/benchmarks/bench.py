@@ -89,12 +89,13 @@ class Bench:
         return round(max(sizes, default=0.0), 1)
 
     def _processes(self) -> list[psutil.Process]:
+        """Return the crew and the embedded servers with their backends: the servers name their data folder when called."""
         mine = {psutil.Process(pid) for pid in (self.crew.pids() if self.crew else [])}
         folder = str(self.shop.data_dir)
         for process in psutil.process_iter(["cmdline", "name"]):
-            line = " ".join(process.info["cmdline"] or [])
-            if folder in line or "postgres: shopfloor" in line or process.info["name"] in ("postgres", "valkey-server", "redis-server"):
-                mine.add(process)
+            if process.info["name"] in ("postgres", "valkey-server", "redis-server") and folder in " ".join(process.info["cmdline"] or []):
+                with contextlib.suppress(psutil.Error):
+                    mine |= {process, *process.children()}
         return list(mine)
 
 

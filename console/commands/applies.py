@@ -1,12 +1,12 @@
 """apply: what was applied, what will be, and what became of it."""
 
-import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
 from console.acting import ring
 from console.output import cell, document, formats, listing, printable
-from contracts.errors import BadInput
+from contracts.errors import BadInput, Conflict
 
 _APPLY = "APPLY is an apply's id, its proposal's or item's id, or a subject such as owner/repo#12."
 
@@ -22,9 +22,7 @@ def apply_group() -> None:
 
 
 @apply_group.command("list")
-@click.option(
-    "--state", type=click.Choice(["due", "intent", "applied", "failed", "unknown"]), help="due: approved and not begun"
-)
+@click.option("--state", type=click.Choice(["due", "intent", "applied", "failed", "unknown"]), help="due: approved and not begun")
 @click.option("--adapter", help="applies of one adapter")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000), help="rows shown")
 @click.option("--cursor", metavar="ID", help="go on where an earlier list ended")
@@ -72,47 +70,56 @@ def show(apply: str, form: str) -> None:
     from console.session import session
     from contracts.lifecycle import Role
     from pipeline.applied import find_apply, story
-    from workcells.appliers.preview import visible
 
     with session(Role.READ) as s:
         one = story(s.conn, s.shop.store, s.workspace, find_apply(s.conn, s.workspace, apply))
     if form == "json":
         document({"apply": one})
         return
-    click.echo(
-        f"{printable(one['action'])} {printable(one['target'])}: {one['state']}   adapter {one['adapter']} ({one['idempotency_class']})"
-    )
-    click.echo(
-        f"apply {one['id']}   proposal {one['proposal_id']} ({one['proposal_state']})   item {one['item_id']} ({one['stage']}/{one['item_state']})"
-    )
-    click.echo(f"intent {cell(one['intent_at'])}   finished {cell(one['finished_at'])}   key {one['action_id'].hex()}")
+    for line in _page(one):
+        click.echo(line)
+
+
+def _page(one: dict[str, Any]) -> Iterator[str]:
+    """Yield one apply line by line, every character that a screen would obey made visible."""
+    from console.proposal_page import pretty
+
+    yield f"{printable(one['action'])} {printable(one['target'])}: {one['state']}"
+    yield f"apply {one['id']}   through {one['adapter']} ({one['idempotency_class']})   key {one['action_id'].hex()}"
+    yield f"proposal {one['proposal_id']} is {one['proposal_state']}   item {one['item_id']} is {_stands(one)}"
+    yield f"intent {cell(one['intent_at'])}   finished {cell(one['finished_at'])}"
     for title, value in (("sent", one["envelope"]), ("receipt", one["receipt"])):
-        click.echo(f"\n{title}:" + ("" if value is not None else " none"))
-        if value is not None:
-            for line in json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True).split("\n"):
-                click.echo(f"  {visible(line)}")
-    click.echo("\nmoves:")
+        yield ""
+        yield f"{title}:" + ("" if value is not None else " none")
+        yield from (f"  {line}" for line in pretty(value)) if value is not None else ()
+    yield ""
+    yield "moves:"
     for row in one["moves"]:
-        click.echo(
-            f"  {cell(row['at'])}  {row['move']}, fence {row['fence']}, {printable(row['actor'])}: {cell(row['reason'])}"
-        )
+        who = f"fence {row['fence']}, {printable(row['actor'])}"
+        yield f"  {cell(row['at'])}  {row['move']}, {who}: {cell(row['reason'])}"
     if one["state"] in ("intent", "unknown") and one["item_state"] != "leased":
-        click.echo(
-            f"\nnext: shopfloor apply probe {one['id']}   then, if the target cannot tell, --is applied or --is absent"
-        )
+        yield ""
+        yield f"next: shopfloor apply probe {one['id']}   and where the target cannot tell, --is applied or --is absent"
+
+
+def _stands(one: dict[str, Any]) -> str:
+    return f"{one['stage']}/{one['item_state']}"
 
 
 @apply_group.command()
 @click.argument("proposals", nargs=-1, required=True, metavar="PROPOSAL…")
 @formats()
 def preview(proposals: tuple[str, ...], form: str) -> None:
-    """Show what proposals would change in their live targets; reads the targets with your own credentials, sends nothing.
+    """Show what proposals would change in their live targets; sends nothing.
+
+    The targets are read with your own credentials: those of your shell's settings.
 
     \b
     Example:
       shopfloor apply preview northwind-labs/tidewater#8
     """
     from console.acting import given
+    from console.proposal_page import target_lines
     from console.session import session
     from contracts.lifecycle import Role
     from pipeline.inbox import dossier, find_proposal
@@ -130,18 +137,13 @@ def preview(proposals: tuple[str, ...], form: str) -> None:
         document({"previews": seen})
         return
     for found in seen:
-        click.echo(
-            f"{printable(found['action'])} {printable(found['target'])}, proposal {found['id']} ({found['state']})"
-        )
+        about = f"{printable(found['action'])} {printable(found['target'])}"
+        click.echo(f"{about}, proposal {found['id']} ({found['state']})")
         if found["error"]:
             click.echo(f"  cannot be read now: {printable(found['error'])}")
             continue
-        for line in found["diff"].split("\n") if found["diff"] else ["(it would change nothing)"]:
-            click.echo(f"  {line}")
-        for name, both in found["changed"].items():
-            click.echo(
-                f"  ! {printable(name)} was {cell(json.dumps(both['then']))}, is {cell(json.dumps(both['now']))}: applied now, this drifts"
-            )
+        for line in target_lines(found):
+            click.echo(line)
 
 
 @apply_group.command(epilog=_APPLY)
@@ -175,8 +177,6 @@ def probe(apply: str, answer: str | None, reason: str, dry_run: bool, form: str)
     with session(Role.OPERATE, needs="operator") as s:
         one = find_apply(s.conn, s.workspace, apply)
         if one["state"] not in ("intent", "unknown"):
-            from contracts.errors import Conflict
-
             raise Conflict(
                 f"apply {one['id']} is {one['state']}: there is nothing to find out",
                 hint=f"shopfloor apply show {one['id']}",
@@ -195,16 +195,9 @@ def probe(apply: str, answer: str | None, reason: str, dry_run: bool, form: str)
 
 def _said(one: dict[str, Any], outcome: str, form: str, *, dry_run: bool) -> None:
     if form == "json":
-        document(
-            {
-                "id": one["id"],
-                "item_id": one["item_id"],
-                "target": one["target"],
-                "outcome": outcome,
-                "dry_run": dry_run,
-            }
-        )
-    else:
-        click.echo(
-            f"{'would be ' if dry_run else ''}{outcome}: apply {one['id']}, {printable(one['target'])}. See: shopfloor why {one['item_id']}"
-        )
+        about = {name: one[name] for name in ("id", "item_id", "target")}
+        document(about | {"outcome": outcome, "dry_run": dry_run})
+        return
+    would = "would be " if dry_run else ""
+    click.echo(f"{would}{outcome}: apply {one['id']}, {printable(one['target'])}")
+    click.echo(f"next: shopfloor why {one['item_id']}")

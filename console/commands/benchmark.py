@@ -34,3 +34,20 @@ def road(items: int, workers: int, mode: str, batch: int, workspaces: int, singl
         return
     for name, value in figures.items():
         click.echo(f"{name:18} {'?' if value is None else value}")
+
+
+@benchmark.command()
+@click.option("--archived", "sizes", multiple=True, default=(10_000, 1_000_000), show_default=True, type=click.IntRange(0, 20_000_000), help="archive sizes to measure at")
+@click.option("--items", default=3000, show_default=True, type=click.IntRange(1, 100_000), help="items taken from intake to archive at each size")
+@formats()
+def scale(sizes: tuple[int, ...], items: int, form: str) -> None:
+    """Measure claim, board and road with a growing archive.
+
+    \b
+    Example:
+      shopfloor benchmark scale --archived 10000 --archived 100000 --json
+    """
+    from console.benchmarks.scale import scale as run
+    from console.output import listing
+
+    listing(form, run(sizes=list(sizes), items=items), name="sizes")

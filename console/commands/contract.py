@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from console.output import cell as show_cell
 from console.output import document, formats, listing, printable
 from contracts.lifecycle import Role
 
@@ -53,9 +54,8 @@ def check(folder: Path, form: str) -> None:
             }
         )
     else:
-        click.echo(
-            f"{cell.contract.key}  {cell.contract.sha256[:_SHOWN_SHA]}  takes {cell.contract.takes_name}, gives {cell.contract.gives_name}"
-        )
+        takes, gives = cell.contract.takes_name, cell.contract.gives_name
+        click.echo(f"{cell.contract.key}  {cell.contract.sha256[:_SHOWN_SHA]}  takes {takes}, gives {gives}")
         for one in wrong:
             click.secho(f"  example {printable(one.name)}:", fg="red")
             for line in one.why.splitlines():
@@ -65,9 +65,10 @@ def check(folder: Path, form: str) -> None:
         click.echo(f"  {printable(warning)}", err=True)
     if wrong:
         raise Refused(
-            f"{cell.contract.key}: {len(wrong)} of {len(tried)} examples come out otherwise than written, the first is {printable(wrong[0].name)}",
-            hint=f"mend {folder}/cell.py, or the example if it is wrong", code="contract.example",
-        )  # fmt: skip
+            f"{len(wrong)} of {len(tried)} examples of {cell.contract.key} come out otherwise than written",
+            hint=f"mend {folder}/cell.py, or the example if it is wrong",
+            code="contract.example",
+        )
 
 
 @contract.command()
@@ -144,7 +145,7 @@ def show(name: str, raw: bool, form: str) -> None:
     with session(Role.READ) as open_session:
         row, found = contract_named(open_session.conn, name)
     if raw:
-        click.get_binary_stream("stdout").write(found.body)
+        click.echo(found.body, nl=False)
     elif form == "json":
         document({name: value for name, value in row.items() if name != "body"} | {"document": found.document})
     else:
@@ -154,18 +155,15 @@ def show(name: str, raw: bool, form: str) -> None:
 def _tell(row: dict[str, Any], found: Any) -> None:
     click.secho(f"{found.key}  {printable(found.summary)}", bold=True)
     click.echo(f"  sha256     {found.sha256}")
-    click.echo(
-        f"  published  {row['published_at'].astimezone().strftime('%Y-%m-%d %H:%M:%S%z')} by {printable(row['published_by'])}"
-    )
+    click.echo(f"  published  {show_cell(row['published_at'])} by {show_cell(row['published_by'])}")
     click.echo(f"  takes      {found.takes_name}")
     click.echo(f"  gives      {found.gives_name}")
     click.echo(
         f"  evidence   {'required' if found.evidence_required else 'not required'}: {', '.join(found.evidence_sources)}"
     )
     click.echo(f"  tools      {', '.join(found.tools_allow) or 'none'}")
-    click.echo(
-        f"  limits     {found.max_seconds} s, {found.max_bytes} bytes; attempts: {', '.join(f'{cause} {most}' for cause, most in found.ceilings.items())}"
-    )
+    attempts = ", ".join(f"{cause} {most}" for cause, most in found.ceilings.items())
+    click.echo(f"  limits     {found.max_seconds} s, {found.max_bytes} bytes; attempts: {attempts}")
     if found.uncertainty:
         click.echo(f"  uncertain  below {found.uncertainty.below:g}: {found.uncertainty.then}")
     click.echo("  gate")

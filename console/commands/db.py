@@ -95,10 +95,8 @@ def status(form: str) -> None:
         click.echo(f"database  {fields['database']}  PostgreSQL {server}{'  (embedded)' if fields['embedded'] else ''}")
         click.echo(f"schema    {have or 'none'}  (needs {need})")
     if have != need:
-        raise Conflict(
-            f"the database has {f'schema version {have}' if have else 'no shopfloor schema'}, this shopfloor needs {need}",
-            hint="shopfloor db migrate", code="schema.version" if have else "schema.missing",
-        )  # fmt: skip
+        seen, code = (f"schema version {have}", "schema.version") if have else ("no shopfloor schema", "schema.missing")
+        raise Conflict(f"the database has {seen}, this shopfloor needs {need}", hint="shopfloor db migrate", code=code)
 
 
 @db.command()

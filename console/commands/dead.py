@@ -57,9 +57,7 @@ def list_(lane: str | None, flow: str | None, error: str | None, limit: int, for
         if len(kind.letters) > max(0, limit):
             click.echo(f"    … {len(kind.letters) - max(0, limit)} more: --limit")
         limit -= len(kind.letters)
-    click.echo(
-        "\nnext: shopfloor dead show ITEM   shopfloor dead replay --error TEXT --yes   shopfloor dead prune ITEM"
-    )
+    click.echo("\nnext: shopfloor dead show ITEM   shopfloor dead replay --error TEXT --yes   shopfloor dead prune ITEM")
 
 
 @dead.command()
@@ -126,9 +124,7 @@ def replay(stagger: float | None, **options: Any) -> None:
 
     def act(s: Any, items: Sequence[Any]) -> Any:
         why = options["why"] or "replayed"
-        return steering.requeue(
-            s.conn, s.workspace, items, by=s.actor, why=why, stagger_seconds=stagger or 0.0, dry_run=options["dry_run"]
-        )
+        return steering.requeue(s.conn, s.workspace, items, by=s.actor, why=why, stagger_seconds=stagger or 0.0, dry_run=options["dry_run"])
 
     _act("dead replay", act, options)
 
@@ -163,9 +159,7 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
         )
     with session(Role.OPERATE, needs="operator") as s:
         items = _chosen(s, words, options)
-        many_need_yes(
-            max(len(items), 1 if words else 2), yes=options["yes"] or not items, dry_run=options["dry_run"], verb=verb
-        )
+        many_need_yes(max(len(items), 1 if words else 2), yes=options["yes"] or not items, dry_run=options["dry_run"], verb=verb)
         results = [Result(str(one.item_id), one.subject, one.outcome, one.error) for one in act(s, items)]
         if verb == "dead replay" and not options["dry_run"]:
             ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])
@@ -173,16 +167,13 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
 
 
 def _chosen(s: Any, words: Sequence[str], options: dict[str, Any]) -> list[Any]:
-    """Return the dead letters meant; one that is named and lives is refused by `dead replay` too: requeue is for those."""
+    """Return the dead letters meant. Raises Conflict for one that is named and lives: requeue is for those."""
     from console.session import one_id
     from contracts.errors import Conflict
     from pipeline.burials import dead_letters
 
     found = [
-        letter.item_id
-        for letter in dead_letters(
-            s.conn, s.workspace, error=options["error"], lane=options["lane"], flow=options["flow"]
-        )
+        letter.item_id for letter in dead_letters(s.conn, s.workspace, error=options["error"], lane=options["lane"], flow=options["flow"])
     ]
     if not words:
         return found

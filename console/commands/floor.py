@@ -141,9 +141,8 @@ def apply(file: Path, dry_run: bool, form: str) -> None:
     else:
         click.echo("nothing was changed")
     if unserved and not dry_run:
-        click.echo(
-            f"next: shopfloor down --workers-only, then shopfloor up: running workers do not serve {', '.join(unserved)}"
-        )
+        click.echo(f"running workers do not serve {', '.join(unserved)}")
+        click.echo("next: shopfloor down --workers-only, then shopfloor up")
 
 
 @floor.command()

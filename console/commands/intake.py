@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from console.acting import Span
 from console.output import document, formats, printable, progress, progress_done
 
 
@@ -19,7 +20,7 @@ from console.output import document, formats, printable, progress, progress_done
 @click.option("--expect-rows", metavar="N", type=click.IntRange(0), help="refuse a file that holds another number of rows")
 @click.option("--as-of", metavar="INSTANT", help="what ages count from; unset: the newest revision in the source")
 @click.option("--wait", is_flag=True, help="until every order has ended or waits for a person")
-@click.option("--timeout", default="10m", show_default=True, metavar="DURATION", help="for --wait: 30s, 10m, 2h")
+@click.option("--timeout", default="10m", show_default=True, type=Span(), help="for --wait: 30s, 10m, 2h")
 @formats()
 def intake(file: str, **options: Any) -> None:
     """Take in a file of rows: JSONL, a JSON array, CSV or TSV, plain or gzip; - is standard input.
@@ -52,7 +53,7 @@ def intake(file: str, **options: Any) -> None:
         if options["wait"] and report.batch_id is not None:
             from pipeline.batches import wait_for_batch
 
-            figures["ends"] = wait_for_batch(open_session, report.batch_id, options["timeout"])
+            figures["account"] = wait_for_batch(open_session.conn, open_session.workspace, report.batch_id, seconds=options["timeout"])
     if options["form"] == "json":
         document(figures)
     else:

@@ -31,9 +31,7 @@ def pause(scope: str, why: str, until: str | None, dry_run: bool, form: str) -> 
         _list(form)
         return
     if not why.strip():
-        raise BadInput(
-            "a pause needs a reason for whoever finds it", hint=f'shopfloor pause {scope} --why "release freeze"'
-        )
+        raise BadInput("a pause needs a reason for whoever finds it", hint=f'shopfloor pause {scope} --why "release freeze"')
     with session(Role.OPERATE, needs="operator") as s:
         found = scope_of(s.conn, s.workspace, scope)
         now = s.conn.execute("SELECT clock()").fetchone()
@@ -90,9 +88,5 @@ def _list(form: str) -> None:
 
     with session(Role.READ) as s:
         found = [one._asdict() for one in standing(s.conn, s.workspace)]
-    columns = (
-        ["scope", "why", "actor", "created_at", "until"]
-        if form == "text"
-        else ["id", "scope", "why", "actor", "created_at", "until"]
-    )
+    columns = ["scope", "why", "actor", "created_at", "until"] if form == "text" else ["id", "scope", "why", "actor", "created_at", "until"]
     listing(form, found, name="pauses", columns=columns, empty="nothing is paused")

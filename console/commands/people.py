@@ -43,7 +43,7 @@ def token() -> None:
 def new(actor: str, roles: tuple[str, ...], kind: str, days: int | None, label: str, enable: bool, form: str) -> None:
     """Make a token for a person or a service, and print it once on stdout.
 
-    Needs the role admin, but for the first admin of a workspace, whom anybody with the operators' database login may make.
+    Needs the role admin; the first admin of a workspace may be made by whoever has the operators' database login.
 
     \b
     Example:
@@ -73,9 +73,7 @@ def _may_manage(s: Any, *, first_admin: bool = False) -> None:
 
     if "admin" in roles_of(s.conn, s.token) or (first_admin and not has_admin(s.conn, s.workspace)):
         return
-    raise Denied(
-        f"{s.actor} does not hold the role admin", hint="ask an admin; see: shopfloor whoami", code="denied.role"
-    )
+    raise Denied(f"{s.actor} does not hold the role admin", hint="ask an admin; see: shopfloor whoami", code="denied.role")
 
 
 @token.command("list")
@@ -103,9 +101,7 @@ def list_(every: bool, limit: int, form: str) -> None:
 
 @token.command()
 @click.argument("token_id", required=False)
-@click.option(
-    "--actor", metavar="NAME", help="all tokens of an actor, who is disabled: approvals not applied yet stop counting"
-)
+@click.option("--actor", metavar="NAME", help="all tokens of an actor, who is disabled: approvals not applied yet stop counting")
 @click.option("--dry-run", is_flag=True, help="check, revoke nothing")
 @formats()
 def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) -> None:
@@ -131,9 +127,7 @@ def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) ->
             if actor == row["actor"] or (token_id and str(row["id"]).startswith(token_id))
         ]
         if token_id and len(live) != 1:
-            raise NotFound(
-                f"{len(live)} live tokens begin with {token_id!r}: expected one", hint="shopfloor token list"
-            )
+            raise NotFound(f"{len(live)} live tokens begin with {token_id!r}: expected one", hint="shopfloor token list")
         if not dry_run and actor:
             disable_actor(s.conn, s.workspace, actor, by=s.actor)
         elif not dry_run and token_id:
@@ -142,13 +136,10 @@ def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) ->
         document({"revoked": [row["id"] for row in live], "disabled": actor, "dry_run": dry_run})
         return
     would = "would be " if dry_run else ""
-    click.echo(
-        f"{would}revoked: {len(live)} token{'' if len(live) == 1 else 's'} of {printable(actor or live[0]['actor'])}"
-    )
+    click.echo(f"{would}revoked: {len(live)} token{'' if len(live) == 1 else 's'} of {printable(actor or live[0]['actor'])}")
     if actor:
-        click.echo(
-            f"{printable(actor)} {would or 'is '}disabled. Bring back: shopfloor token new --actor {printable(actor)} --enable"
-        )
+        click.echo(f"{printable(actor)} {would or 'is '}disabled")
+        click.echo(f"next: shopfloor token new --actor {printable(actor)} --enable   brings them back")
 
 
 @click.command()
@@ -160,42 +151,50 @@ def whoami(form: str) -> None:
     Example:
       shopfloor whoami
     """
-    from console.session import kept_token, login_path, session
+    from console.session import kept_token, session
     from contracts.lifecycle import Role
     from pipeline.people import actor_of
 
     with session(Role.READ) as s:
         actor = actor_of(s.conn, s.token) if s.token else None
         kept = kept_token(s.shop)
-    source = "SHOPFLOOR_TOKEN" if s.shop.settings.token else "nobody is logged in"
-    if actor is not None and not s.shop.settings.token:
-        source = (
-            str(login_path())
-            if login_path().exists() and login_path().read_text(encoding="ascii").strip() == kept
-            else "the embedded default"
-        )
+    source = _proof(s.shop.settings.token is not None, kept)
     fields = {
-        "actor": actor.name if actor else s.actor, "kind": actor.kind if actor else None, "roles": list(actor.roles) if actor else [],
-        "workspace": s.shop.settings.workspace, "proof": source,
-    }  # fmt: skip
+        "actor": s.actor,
+        "kind": actor.kind if actor else None,
+        "roles": list(actor.roles) if actor else [],
+        "workspace": s.shop.settings.workspace,
+        "proof": source,
+    }
     if form == "json":
         document(fields)
         return
-    known = (
-        f"{actor.kind}, roles: {', '.join(actor.roles) or 'none'}"
-        if actor
-        else "no token: may read, and neither decide nor steer"
-    )
-    click.echo(f"{printable(fields['actor'])} in workspace {fields['workspace']} ({known}; {source})")
+    known = f"{actor.kind}, roles: {', '.join(actor.roles) or 'none'}" if actor else "no token: may read, and neither decide nor steer"
+    click.echo(f"{printable(s.actor)} in workspace {fields['workspace']} ({known}; {source})")
     if actor is None:
         click.echo("next: shopfloor login")
+
+
+def _proof(is_set: bool, kept: str) -> str:
+    """Return where the token in use comes from."""
+    from console.session import login_path
+
+    if is_set:
+        return "SHOPFLOOR_TOKEN"
+    if not kept:
+        return "nobody is logged in"
+    path = login_path()
+    is_login = path.exists() and path.read_text(encoding="ascii", errors="replace").strip() == kept
+    return str(path) if is_login else "the embedded default"
 
 
 @click.command()
 @click.option("--remove", is_flag=True, help="forget the kept token")
 @formats()
 def login(remove: bool, form: str) -> None:
-    """Keep a token for this user of the machine, readable by nobody else; it is read from stdin, or asked for on a terminal.
+    """Keep a token for this user of the machine, readable by nobody else.
+
+    It is read from stdin, or asked for on a terminal.
 
     \b
     Example:
@@ -215,9 +214,7 @@ def login(remove: bool, form: str) -> None:
     text = click.prompt("token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline(4096)
     given = str(text).strip()
     if not given or not given.isascii() or not given.isprintable():
-        raise BadInput(
-            "no token on standard input: expected one line that starts with shf_", hint="shopfloor login < FILE"
-        )
+        raise BadInput("no token on standard input: expected one line that starts with shf_", hint="shopfloor login < FILE")
     shop = open_shop(start=False)
     with shop.connect(Role.READ, name="shopfloor-login") as conn:
         actor = actor_of(conn, given)

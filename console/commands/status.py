@@ -5,7 +5,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-
 from console.output import age, document, formats, printable
 
 if TYPE_CHECKING:
@@ -27,10 +26,9 @@ def status(check: bool, form: str) -> None:
       shopfloor status
       shopfloor status --check || mail -s 'the line stands' ops@example.org
     """
+    from console.session import session
     from contracts.lifecycle import Role
     from queues.board import read_board
-
-    from console.session import session
 
     with session(Role.READ) as here:
         board = read_board(here.conn, here.workspace)
@@ -52,10 +50,11 @@ def _broker(shop: "Shop") -> bool | None:
     if shop.settings.broker_url is None:
         if shop.services is None:
             return None
-        from queues.embedded import inspect
+        # The ping alone: a whole inspection looks for processes, which takes longer than the board.
+        from queues.embedded import valkey
+        from queues.embedded.place import Place
 
-        servers = {server.name: server for server in inspect(shop.data_dir).servers}
-        return servers["valkey"].answers if "valkey" in servers else None
+        return valkey.is_answering(Place.at(shop.data_dir))
     try:
         shop.doorbell().check()
     except ShopfloorError:
@@ -102,10 +101,12 @@ def _say_lanes(lanes: "list[Lane]") -> None:
         failed = "–" if lane.failed_share is None else f"{100 * lane.failed_share:.0f} %"
         net = "even" if lane.net_flow is None else f"{lane.net_flow:+,}"
         cells = (
-            lane.ready, lane.active, lane.silent, lane.waiting, held, lane.dead, age(lane.oldest_ready_seconds), lane.finished,
-            failed, net, lane.workers,
+            lane.ready, lane.active, lane.silent, lane.waiting, held, lane.dead, age(lane.oldest_ready_seconds),
+            lane.finished, failed, net, lane.workers,
         )  # fmt: skip
-        line = f"  {lane.lane:<{width}}" + "".join(f"{cell:>8,}" if isinstance(cell, int) else f"{cell:>8}" for cell in cells)
+        line = f"  {lane.lane:<{width}}" + "".join(
+            f"{cell:>8,}" if isinstance(cell, int) else f"{cell:>8}" for cell in cells
+        )
         click.echo(_paint(f"{line}  ◀ stalled", "red") if lane.stalled else line)
     click.echo()
 
@@ -121,7 +122,9 @@ def _say_attention(board: "Board", broker: bool | None) -> None:
     if board.sweeper == "late":
         click.echo(_paint("  sweeper  none brings back what is overdue  →  shopfloor sweeper", "red"))
     if broker is False:
-        click.echo(_paint("  broker   down: work pauses until it answers; intake and review go on  →  shopfloor up", "red"))
+        click.echo(
+            _paint("  broker   down: work pauses until it answers; intake and review go on  →  shopfloor up", "red")
+        )
 
 
 def _say_totals(totals: dict[str, Any]) -> None:

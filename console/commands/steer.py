@@ -22,9 +22,7 @@ def filters(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--lane", help="all in a lane, such as cell.issue_review"),
             click.option("--stage", type=click.Choice(_STAGES), help="all in a stage"),
             click.option("--state", type=click.Choice(_QUEUED), help="all in a state"),
-            click.option(
-                "--reason", type=click.Choice([reason.value for reason in Reason]), help="all that wait for this reason"
-            ),
+            click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="all that wait for this reason"),
             click.option("--flow", help="all of a flow"),
             click.option("--order", help="all of an order"),
             click.option("--batch", help="all of a batch"),
@@ -40,9 +38,7 @@ def filters(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @filters
-@click.option(
-    "--stagger", type=Span(), metavar="DURATION", help="spread them over this long instead of all at once: 10m, 2h"
-)
+@click.option("--stagger", type=Span(), metavar="DURATION", help="spread them over this long instead of all at once: 10m, 2h")
 def requeue(stagger: float | None, **options: Any) -> None:
     """Make items due now: those named, those on stdin (-), or all that match every filter.
 
@@ -107,7 +103,7 @@ def cancel(**options: Any) -> None:
 def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.steering import picked
+    from pipeline.picking import picked
 
     pick = pick_of(given(options["items"]), options)
     with session(Role.OPERATE, needs="operator") as s:
@@ -128,7 +124,7 @@ def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[s
 def pick_of(words: Sequence[str], options: dict[str, Any]) -> Any:
     """Return which items are meant. Raises BadInput when nothing was said, or both names and filters."""
     from console.session import one_id
-    from pipeline.steering import Pick
+    from pipeline.picking import Pick
 
     said = {name: options[name] for name in _FILTERS if options[name]}
     if bool(words) == bool(said):

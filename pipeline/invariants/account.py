@@ -1,7 +1,6 @@
 """Invariants 1 and 17: every row is accounted for, every item is in exactly one place."""
 
 from contracts.lifecycle import Reason
-
 from pipeline.invariants.look import Look, Tally, tell
 
 _BATCHES = """
@@ -10,20 +9,23 @@ WITH account AS (
          count(*) FILTER (WHERE outcome = 'rejected') AS rejected, count(*) FILTER (WHERE outcome = 'duplicate') AS duplicate
     FROM inspect.batch_rows GROUP BY batch_id),
 shelved AS (
-  SELECT batch_id, count(*) AS items FROM inspect.items WHERE finding = 'context' AND stage = 'archive' AND state = 'done' GROUP BY batch_id)
-SELECT 1, 'batch ' || b.id || CASE
-    WHEN b.rows_total <> b.accepted + b.rejected + b.duplicate
-      THEN ': counts ' || b.rows_total || ' rows, and ' || b.accepted || ' accepted + ' || b.rejected || ' rejected + ' || b.duplicate || ' duplicate'
-    WHEN (coalesce(a.rows, 0), coalesce(a.accepted, 0), coalesce(a.rejected, 0), coalesce(a.duplicate, 0)) <> (b.rows_total, b.accepted, b.rejected, b.duplicate)
-      THEN ': counts ' || b.accepted || ' accepted + ' || b.rejected || ' rejected + ' || b.duplicate || ' duplicate, its rows are '
-           || coalesce(a.accepted, 0) || ' + ' || coalesce(a.rejected, 0) || ' + ' || coalesce(a.duplicate, 0)
-    WHEN a.last_row <> b.rows_total THEN ': has ' || b.rows_total || ' rows, the last one is number ' || a.last_row
-    ELSE ': counts ' || b.context || ' context rows, ' || coalesce(s.items, 0) || ' of its items are done as context' END
-  FROM inspect.batches b LEFT JOIN account a ON a.batch_id = b.id LEFT JOIN shelved s ON s.batch_id = b.id
- WHERE b.state <> 'reading'
-   AND (b.rows_total <> b.accepted + b.rejected + b.duplicate
-        OR (coalesce(a.rows, 0), coalesce(a.accepted, 0), coalesce(a.rejected, 0), coalesce(a.duplicate, 0)) <> (b.rows_total, b.accepted, b.rejected, b.duplicate)
-        OR a.last_row <> b.rows_total OR b.context <> coalesce(s.items, 0))
+  SELECT batch_id, count(*) AS items FROM inspect.items
+   WHERE finding = 'context' AND stage = 'archive' AND state = 'done' GROUP BY batch_id),
+counts AS (
+  SELECT b.id, b.rows_total, b.accepted, b.rejected, b.duplicate, b.context, coalesce(a.rows, 0) AS rows, coalesce(a.last_row, 0) AS last_row,
+         coalesce(a.accepted, 0) AS accepted_rows, coalesce(a.rejected, 0) AS rejected_rows, coalesce(a.duplicate, 0) AS duplicate_rows,
+         coalesce(s.items, 0) AS shelved
+    FROM inspect.batches b LEFT JOIN account a ON a.batch_id = b.id LEFT JOIN shelved s ON s.batch_id = b.id
+   WHERE b.state <> 'reading')
+SELECT 1, 'batch ' || id || CASE
+    WHEN rows_total <> accepted + rejected + duplicate OR (accepted, rejected, duplicate) <> (accepted_rows, rejected_rows, duplicate_rows)
+      THEN ' counts ' || rows_total || ' rows = ' || accepted || ' accepted + ' || rejected || ' rejected + ' || duplicate
+           || ' duplicate, its rows are ' || accepted_rows || ' + ' || rejected_rows || ' + ' || duplicate_rows
+    WHEN last_row <> rows_total THEN ' has ' || rows_total || ' rows, the last one is number ' || last_row
+    WHEN context <> shelved THEN ' counts ' || context || ' context rows, ' || shelved || ' of its items are done as context' END
+  FROM counts
+ WHERE rows_total <> accepted + rejected + duplicate OR (accepted, rejected, duplicate) <> (accepted_rows, rejected_rows, duplicate_rows)
+    OR last_row <> rows_total OR context <> shelved
 """
 
 # Orders have no view of their own; they are compared by their native ids.
@@ -31,7 +33,8 @@ _ORDERS = """
 WITH accepted AS (
   SELECT order_id, (array_agg(batch_id))[1] AS batch_id, count(*) AS rows FROM batch_rows WHERE outcome = 'accepted' GROUP BY order_id)
 SELECT 1, CASE
-    WHEN o.id IS NULL THEN 'batch ' || a.batch_id || ': an accepted row names order ' || coalesce(a.order_id::text, 'none') || ', which does not exist'
+    WHEN o.id IS NULL
+      THEN 'batch ' || a.batch_id || ': an accepted row names order ' || coalesce(a.order_id::text, 'none') || ', which does not exist'
     WHEN a.order_id IS NULL THEN 'order ' || o.id || ': no accepted row of batch ' || o.batch_id || ' made it'
     WHEN a.rows > 1 THEN 'order ' || o.id || ': ' || a.rows || ' accepted rows name it'
     ELSE 'order ' || o.id || ': belongs to batch ' || o.batch_id || ', its row to batch ' || a.batch_id END
@@ -59,7 +62,8 @@ SELECT 17, 'item ' || p.item_id || ' is ' || p.place || ' and was never created'
   FROM (SELECT item_id, 'queued' AS place FROM queue UNION ALL SELECT item_id, 'archived' FROM archived_items) p
  WHERE NOT EXISTS (SELECT FROM items i WHERE i.id = p.item_id)
 UNION ALL
-SELECT 17, 'item ' || id || ' in ' || stage || '/' || state || ' has ' || count(*) || ' reasons: ' || coalesce(string_agg(reason, ', '), 'none')
+SELECT 17, 'item ' || id || ' in ' || stage || '/' || state || ' has ' || count(*) || ' reasons: '
+       || coalesce(string_agg(reason, ', '), 'none')
   FROM inspect.items WHERE NOT archived AND state <> 'dead'
  GROUP BY id, stage, state HAVING count(*) <> 1 OR NOT coalesce(bool_and(reason = ANY (%(reasons)s)), false)
 """

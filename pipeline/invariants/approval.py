@@ -9,8 +9,8 @@ WITH sent AS (
          count(*) FILTER (WHERE state = 'unknown') AS unknowns
     FROM inspect.applies GROUP BY proposal_id),
 ends AS (
-  SELECT p.id, p.state, p.item_id, coalesce(s.applied, 0) AS applied, coalesce(s.intents, 0) AS intents, coalesce(s.unknowns, 0) AS unknowns,
-         p.epoch = max(p.epoch) OVER (PARTITION BY p.item_id) AS is_newest
+  SELECT p.id, p.state, p.item_id, coalesce(s.applied, 0) AS applied, coalesce(s.intents, 0) AS intents,
+         coalesce(s.unknowns, 0) AS unknowns, p.epoch = max(p.epoch) OVER (PARTITION BY p.item_id) AS is_newest
     FROM inspect.proposals p LEFT JOIN sent s ON s.proposal_id = p.id)
 SELECT 5, 'action ' || action_id || ' of proposal ' || min(proposal_id) || ': applied ' || count(*) || ' times'
   FROM inspect.applies WHERE state = 'applied' GROUP BY workspace, action_id HAVING count(*) > 1
@@ -47,10 +47,11 @@ WITH votes AS (
    GROUP BY a.id)
 SELECT 6, 'apply ' || a.id || ' of proposal ' || a.proposal_id || CASE
     WHEN c.id IS NULL THEN ' began without a clearance'
-    WHEN c.needed <> CASE c.tier WHEN 'none' THEN 0 WHEN 'single' THEN 1 ELSE 2 END THEN ': tier ' || c.tier || ' does not need ' || c.needed || ' decisions'
+    WHEN c.needed <> CASE c.tier WHEN 'none' THEN 0 WHEN 'single' THEN 1 ELSE 2 END
+      THEN ': its clearance of tier ' || c.tier || ' asked for ' || c.needed || ' decisions'
     WHEN c.needed < t.needed THEN ': its clearance asked for ' || c.needed || ' decisions, the contract demands ' || t.needed
     WHEN coalesce(v.people, 0) < c.needed
-      THEN ' began with ' || coalesce(v.people, 0) || ' of ' || c.needed || ' valid decisions by people who neither wrote, edited nor submitted it'
+      THEN ' began with ' || coalesce(v.people, 0) || ' of ' || c.needed || ' valid decisions by people other than author, submitter and editors'
     ELSE ' began while its clearance is ' || c.state END
   FROM inspect.applies a JOIN inspect.proposals p ON p.id = a.proposal_id JOIN inspect.items i ON i.id = p.item_id
   LEFT JOIN inspect.clearances c ON c.proposal_id = a.proposal_id
@@ -72,7 +73,8 @@ SELECT 7, 'proposal ' || p.id || ' of item ' || p.item_id || ': no artifact of i
   FROM inspect.proposals p LEFT JOIN inspect.artifacts a ON a.item_id = p.item_id AND a.sha256 = p.proposal_sha256 AND a.kind = %(envelope)s
  WHERE a.id IS NULL
 UNION ALL
-SELECT 7, 'decision ' || d.id || ' on proposal ' || p.id || ': decided on ' || d.proposal_sha256 || ', the proposal is ' || p.proposal_sha256
+SELECT 7, 'decision ' || d.id || ' on proposal ' || p.id || ': decided on ' || d.proposal_sha256 || ', the proposal is '
+       || p.proposal_sha256
   FROM inspect.decisions d JOIN inspect.proposals p ON p.id = d.proposal_id WHERE d.proposal_sha256 <> p.proposal_sha256
 UNION ALL
 SELECT 7, 'apply ' || a.id || ' of proposal ' || p.id || CASE

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from artifacts.blobs import BlobStore
-from queues.database import Connection
-
 from pipeline.invariants.pins import Pins
+from queues.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ _FAR_SECONDS = 86_400
 
 _STRANDED = """
 WITH moving AS (
-  SELECT DISTINCT lane FROM lane_minutes WHERE minute >= date_trunc('minute', clock() - make_interval(secs => %(still)s)) AND finished + failed > 0),
+  SELECT DISTINCT lane FROM lane_minutes
+   WHERE minute >= date_trunc('minute', clock() - make_interval(secs => %(still)s)) AND finished + failed > 0),
 newest AS (SELECT DISTINCT ON (item_id) item_id, id FROM proposals ORDER BY item_id, epoch DESC)
 SELECT 12, 'item ' || q.item_id || ' in ' || q.stage || '/' || q.state || CASE
-    WHEN q.state = 'leased' AND (c.id IS NULL OR c.closed_at IS NOT NULL) THEN ': its claim ' || q.claim_id || ' is ' || CASE WHEN c.id IS NULL THEN 'gone' ELSE 'closed' END
+    WHEN q.state = 'leased' AND c.id IS NULL THEN ': its claim ' || q.claim_id || ' is gone'
+    WHEN q.state = 'leased' AND c.closed_at IS NOT NULL THEN ': its claim ' || q.claim_id || ' is closed'
     WHEN q.state = 'leased' THEN ': its lease ran out at ' || c.until || ' and nobody took it back'
     WHEN q.state = 'waiting' AND q.waiting_on = '' THEN ': waits for ' || q.wait || ' on nobody'
     WHEN q.state = 'waiting' AND q.wait = 'dependency' THEN ': waits on ' || q.waiting_on || ', which does not exist'
@@ -27,12 +29,14 @@ SELECT 12, 'item ' || q.item_id || ' in ' || q.stage || '/' || q.state || CASE
   LEFT JOIN clearances l ON l.proposal_id = p.id
  WHERE q.state = 'leased' AND (c.id IS NULL OR c.closed_at IS NOT NULL OR c.until < clock() - make_interval(secs => %(still)s))
     OR q.state = 'waiting' AND (q.waiting_on = ''
-      OR q.wait = 'dependency' AND starts_with(q.waiting_on, 'batch ') AND NOT EXISTS (SELECT FROM batches b WHERE 'batch ' || b.id = q.waiting_on)
+      OR q.wait = 'dependency' AND starts_with(q.waiting_on, 'batch ')
+         AND NOT EXISTS (SELECT FROM batches b WHERE 'batch ' || b.id = q.waiting_on)
       -- The sweeper follows a decision for a day; an older one would be followed by nobody.
       OR q.wait IN ('approval', 'second_approval')
-         AND NOT coalesce(l.state = 'open' OR l.state IN ('cleared', 'refused', 'returned') AND l.closed_at > clock() - interval '1 day', false))
+         AND NOT coalesce(l.state = 'open' OR l.state <> 'void' AND l.closed_at > clock() - interval '1 day', false))
     OR q.state = 'ready' AND q.due_at > clock() + make_interval(secs => %(far)s)
-    OR s.reason = 'ready' AND greatest(q.due_at, q.moved_at) < clock() - make_interval(secs => %(still)s) AND q.lane NOT IN (SELECT lane FROM moving)
+    OR s.reason = 'ready' AND greatest(q.due_at, q.moved_at) < clock() - make_interval(secs => %(still)s)
+       AND q.lane NOT IN (SELECT lane FROM moving)
 """
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from psycopg.rows import TupleRow
-
 from pipeline.invariants.look import Look, Tally, tell
 
 GRACE_SECONDS = 3600.0
@@ -16,7 +15,7 @@ _CHUNK = 5_000
 _READ_BYTES = 1 << 20
 
 _BODIES = """
-SELECT 9, 'the stored bytes of item ' || item_id || ' under the name ' || encode(sha256, 'hex') || ' hash to ' || encode(sha256(bytes), 'hex')
+SELECT 9, 'item ' || item_id || ': the bytes stored as ' || encode(sha256, 'hex') || ' hash to ' || encode(sha256(bytes), 'hex')
   FROM bodies WHERE sha256(bytes) <> sha256
 UNION ALL
 SELECT 9, 'artifact ' || a.id || ' of item ' || a.item_id || ' says ' || a.size_bytes || ' bytes, ' || length(b.bytes) || ' are stored'
@@ -49,11 +48,10 @@ def check_files(look: Look, tally: Tally) -> None:
     for name in sorted(damaged):
         tally.add(9, f"the bytes of {files[name]} do not match its name")
     for item, what, sha256, size in _rows(look, _ELSEWHERE):
-        path = files.get(sha256)
-        if path is None:
+        if sha256 not in files:
             tally.add(9, f"{what} of item {item}: its bytes {sha256.hex()} are stored nowhere")
-        elif size is not None and sha256 not in damaged and path.stat().st_size != size:
-            tally.add(9, f"{what} of item {item} says {size} bytes, {path.stat().st_size} are stored")
+        elif size is not None and sha256 not in damaged and (stored := files[sha256].stat().st_size) != size:
+            tally.add(9, f"{what} of item {item} says {size} bytes, {stored} are stored")
     for name in _unnamed(look, files):
         tally.add(9, f"nothing names the blob {files[name]}, and it is older than {GRACE_SECONDS / 3600:.0f} h")
 

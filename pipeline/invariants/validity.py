@@ -4,15 +4,15 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
+from psycopg.rows import TupleRow
 from contracts.canonical import canonical
 from contracts.contract import Contract
 from contracts.errors import BadInput
 from contracts.language import OUTCOMES, parse_contract
 from contracts.nouns import Finding
-from psycopg.rows import TupleRow
-
 from pipeline.envelope import ENVELOPE_KIND
 from pipeline.invariants.look import Look, Tally
 
@@ -49,42 +49,44 @@ SELECT a.id, a.item_id, a.contract_id, coalesce(q.contract_id, z.contract_id), a
 def check_artifacts(look: Look, tally: Tally) -> None:
     """Note artifacts that break their pinned contract, and envelopes that say other than the rows beside them."""
     for artifact, item, contract_id, pinned, kind, sha256, data, *proposal in _rows(look, _ARTIFACTS):
-        where = f"artifact {artifact} of item {item}"
         contract = look.pins.contracts.get(contract_id)
-        if contract_id is None:
-            tally.add(10, f"{where} is pinned to no contract")
-        elif pinned is not None and pinned != contract_id:
-            tally.add(10, f"{where} was made under contract row {contract_id}, its item is pinned to {pinned}")
+        if contract_id is None or (pinned is not None and pinned != contract_id):
+            tally.add(10, f"artifact {artifact} of item {item} was made under contract row {contract_id}, its item is pinned to {pinned}")
         value = _value(look, sha256, data)
         if value is None or contract is None:
             continue
+        problem = None
         if kind == ENVELOPE_KIND:
-            for finding in _action_findings(contract, value):
-                tally.add(10, f"{where} breaks {contract.key}: {finding.place} {finding.message}")
-            if proposal[0] is not None:
-                for name in _differing(value, str(item), contract, *proposal[1:]):
+            problem = _envelope_problem(contract, value)
+            if not problem and proposal[0] is not None:
+                for name in _differing(value, item, contract, *proposal[1:]):
                     tally.add(7, f"proposal {proposal[0]} of item {item}: its row and its approved bytes differ in {name}")
         elif kind != contract.gives_name:
-            tally.add(10, f"{where} is a {kind}, {contract.key} gives {contract.gives_name}")
+            problem = f"is a {kind}, expected {contract.gives_name}"
         elif not contract.gives.is_valid(value):
-            for finding in contract.output_findings(value)[:1]:
-                tally.add(10, f"{where} breaks {contract.key}: {finding.place} {finding.message}")
+            problem = _first(contract.output_findings(value))
+        if problem:
+            tally.add(10, f"artifact {artifact} of item {item} breaks {contract.key}: {problem}")
 
 
-def _action_findings(contract: Contract, envelope: Any) -> tuple[Finding, ...]:
+def _first(findings: tuple[Finding, ...]) -> str:
+    return f"{findings[0].place} {findings[0].message}".lstrip() if findings else ""
+
+
+def _envelope_problem(contract: Contract, envelope: Any) -> str:
     try:
-        return contract.action_findings(envelope["action"], envelope["payload"])[:1]
+        return _first(contract.action_findings(envelope["action"], envelope["payload"]))
     except (KeyError, TypeError):
-        return (Finding(code="contract.envelope", message="expected the fields of an envelope"),)
+        return "expected the fields of an envelope"
 
 
 def _differing(
-    envelope: dict[str, Any], item: str, contract: Contract, action: str, target: str, adapter: str, epoch: int, precondition: bytes, expires_at: datetime
+    envelope: dict[str, Any], item: UUID, contract: Contract, action: str, target: str, adapter: str, epoch: int, precondition: bytes, expires_at: datetime
 ) -> Iterator[str]:  # fmt: skip
     """Yield the names of the parts that a proposal's row repeats otherwise than its envelope has them."""
     payload = hashlib.sha256(canonical(envelope["payload"])).hexdigest()
     rows = {
-        "item": item, "action": action, "target": target, "adapter": adapter, "epoch": epoch, "contract": contract.key,
+        "item": str(item), "action": action, "target": target, "adapter": adapter, "epoch": epoch, "contract": contract.key,
         "payload_sha256": payload,
     }  # fmt: skip
     yield from (name for name, seen in rows.items() if envelope.get(name) != seen)
@@ -106,20 +108,17 @@ SELECT t.item_id, t.fence, t.contract_id, coalesce(q.contract_id, z.contract_id)
 def check_attempts(look: Look, tally: Tally) -> None:
     """Note executions that took what their contract does not take, or left what is none of the outcomes."""
     for item, fence, contract_id, pinned, outcome, input_sha256, taken, output_sha256, given in _rows(look, _ATTEMPTS):
-        where = f"attempt {item}/{fence}"
         contract = look.pins.contracts.get(contract_id)
-        if contract_id is None or pinned is not None and contract_id != pinned:
-            tally.add(10, f"{where} ran under contract row {contract_id}, its item is pinned to {pinned}")
+        if contract_id is None or (pinned is not None and contract_id != pinned):
+            tally.add(10, f"attempt {item}/{fence} ran under contract row {contract_id}, its item is pinned to {pinned}")
         value = _value(look, input_sha256, taken)
         if contract is not None and value is not None and not contract.takes.is_valid(value):
-            for finding in contract.input_findings(value)[:1]:
-                tally.add(10, f"{where} took what {contract.key} does not take: {finding.place} {finding.message}")
-        if output_sha256 is not None:
-            wrapper = _value(look, output_sha256, given)
-            if wrapper is not None and (outcome not in OUTCOMES or wrapper.get("is") != outcome):
-                tally.add(10, f"{where} is filed as {outcome}, its bytes say {str(wrapper.get('is'))[:40]}")
-        elif outcome in OUTCOMES:
-            tally.add(10, f"{where} gave a {outcome} and left no bytes")
+            tally.add(10, f"attempt {item}/{fence} took what {contract.key} does not take: {_first(contract.input_findings(value))}")
+        wrapper = _value(look, output_sha256, given) if output_sha256 is not None else None
+        if output_sha256 is None and outcome in OUTCOMES:
+            tally.add(10, f"attempt {item}/{fence} gave a {outcome} and left no bytes")
+        elif wrapper is not None and (outcome not in OUTCOMES or wrapper.get("is") != outcome):
+            tally.add(10, f"attempt {item}/{fence} is filed as {outcome}, its bytes say {str(wrapper.get('is'))[:40]}")
 
 
 def _rows(look: Look, query: str) -> Iterator[TupleRow]:

@@ -2,9 +2,8 @@
 
 import psycopg
 from contracts.lifecycle import Role
-from queues.schema import SCHEMA, login
-
 from pipeline.invariants.look import Look, Tally, tell
+from queues.schema import SCHEMA, login
 
 # (child, its column, parent): every reference that names a row of the same workspace by its id.
 _REFERENCES = (

@@ -239,12 +239,13 @@ class Plant:
         with self.shop.connect(Role.OPERATE) as conn:
             publish_floor(conn, self.shop.workspace_id(conn), parse_floor(FLOOR, "chaos floor"), load_registry(), by="chaos")
 
-    def take_in(self, path: Path, flow: str, *, kills: Sequence[str] = ()) -> dict[str, Any]:
+    def take_in(self, path: Path, flow: str, *, kills: Sequence[str] = (), as_of: str = "2025-06-01T00:00:00Z") -> dict[str, Any]:
         """Take a file in, killed at each of `kills` and started again; return the account that the last run printed."""
+        command = ("intake", str(path), "--flow", flow, "--as-of", as_of)
         for fault in kills:
-            ended = self.run("intake", str(path), "--flow", flow, fault=fault)
+            ended = self.run(*command, fault=fault)
             assert ended.returncode == -signal.SIGKILL, (fault, ended.stdout, ended.stderr)
-        ended = self.run("intake", str(path), "--flow", flow, "--json")
+        ended = self.run(*command, "--json")
         assert ended.returncode == 0, ended.stderr
         account: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
         return account

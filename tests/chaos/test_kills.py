@@ -3,7 +3,6 @@
 import signal
 from pathlib import Path
 
-import pytest
 from console.benchmarks.reference import lines
 
 from tests.chaos.account import violations
@@ -12,29 +11,24 @@ from tests.chaos.plant import Plant, applied_twice, issues_file, seed_tracker
 ROWS = 160
 
 
-@pytest.mark.parametrize("mode", ["fused", "strict"])
-def test_killed_between_its_steps_the_road_ends_as_if_undisturbed(plant: Plant, tmp_path: Path, mode: str) -> None:
-    plant.environment["SHOPFLOOR_MODE"] = mode
+def test_killed_between_its_steps_the_road_ends_as_if_undisturbed(plant: Plant, tmp_path: Path) -> None:
     # A row that comes twice cuts the file into two chunks: the second run goes on behind the first one.
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b"".join([*lines(1, 60), *lines(1, 1), *lines(61, ROWS - 60)]))
-    plant.staff(
-        propose=[
-            ["claim.committed:kill", "commit.before:kill", "worker.rung:kill"],
-            ["commit.after:kill", "clearance.opened:kill", "doorbell.ring:kill"],
-        ],
-        apply=["apply.intent:kill", "apply.sent:kill", "apply.receipt:kill", "archive.finished:kill"],
-        sweepers=2,
-    )
-    account = plant.take_in(file, "reference", kills=["intake.chunk_committed:kill", "intake.chunk_committed:kill", "intake.complete:kill"])
+    account = plant.take_in(file, "reference", kills=["intake.chunk_committed:kill", "intake.complete:kill"])
     assert (account["rows"], account["accepted"], account["duplicate"], account["resumed_at"]) == (ROWS + 1, ROWS, 1, ROWS + 1)
 
-    plant.settle(ROWS, seconds=40)
+    fused = ["claim.committed:kill", "commit.before:kill", "worker.rung:kill"]
+    plant.hire("propose-fused", "worker", "--lanes", "propose", faults=fused, mode="fused")
+    strict = ["commit.after:kill", "clearance.opened:kill", "doorbell.ring:kill"]
+    plant.hire("propose-strict", "worker", "--lanes", "propose", faults=strict, mode="strict")
+    plant.hire("apply", "worker", "--lanes", "apply", faults=["apply.intent:kill", "apply.sent:kill", "apply.receipt:kill", "archive.finished:kill"])
+    plant.hire("sweeper", "sweeper", faults=["sweep.expired:kill"])
+    plant.settle(ROWS, seconds=60)
 
     assert plant.states() == {"archive/done": ROWS}
     assert violations(plant.admin) == []
-    killed = [code for post in plant.posts.values() for code in post.deaths]
-    assert killed == [-signal.SIGKILL] * 10
+    assert [code for post in plant.posts.values() for code in post.deaths] == [-signal.SIGKILL] * 11
 
 
 def test_an_approved_change_reaches_the_tracker_once_however_often_apply_is_killed(plant: Plant, tmp_path: Path) -> None:
@@ -45,7 +39,7 @@ def test_an_approved_change_reaches_the_tracker_once_however_often_apply_is_kill
     plant.settle(24)
     assert plant.approve_all() == 12
 
-    plant.until(lambda: plant.states() == {"archive/done": 24}, seconds=40, what="all closed")
+    plant.until(lambda: plant.states() == {"archive/done": 24}, seconds=60, what="all closed")
 
     assert applied_twice(plant.shop.tracker_dir) == []
     assert violations(plant.admin) == []

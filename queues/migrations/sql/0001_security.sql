@@ -45,7 +45,8 @@ GRANT SELECT (id, workspace_id, actor_id, label, created_at, expires_at, revoked
 
 -- ------------------------------------------------------------------ intake
 GRANT INSERT ON triggers, batches, batch_rows, orders, items, queue, moves, bodies, archived_items TO ${prefix}intake;
-GRANT UPDATE (state, rows_read, accepted, rejected, duplicate, context, as_of, source_sha256, finished_at, error) ON batches TO ${prefix}intake;
+GRANT UPDATE (state, rows_read, accepted, rejected, duplicate, context, superseded, as_of, read_at, source_sha256, finished_at, error)
+  ON batches TO ${prefix}intake;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}intake;
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}intake;
 

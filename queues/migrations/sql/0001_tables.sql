@@ -105,9 +105,11 @@ CREATE TABLE batches (
   rejected bigint NOT NULL DEFAULT 0,
   duplicate bigint NOT NULL DEFAULT 0,
   context bigint NOT NULL DEFAULT 0,
+  superseded bigint NOT NULL DEFAULT 0,
   as_of timestamptz,
   submitter text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT clock(),
+  read_at timestamptz NOT NULL DEFAULT clock(),
   finished_at timestamptz,
   error text NOT NULL DEFAULT '',
   UNIQUE (workspace_id, id),
@@ -115,6 +117,7 @@ CREATE TABLE batches (
   FOREIGN KEY (workspace_id, floor_id) REFERENCES floors (workspace_id, id),
   CHECK (rows_read = accepted + rejected + duplicate));
 CREATE INDEX batches_source ON batches (workspace_id, flow, source_identity);
+CREATE INDEX batches_reading ON batches (read_at) WHERE state = 'reading';
 
 CREATE TABLE batch_rows (
   batch_id uuid NOT NULL,

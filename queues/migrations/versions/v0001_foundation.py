@@ -61,6 +61,7 @@ def upgrade() -> None:
         "silent": predicates.SILENT,
     }
     driver = op.get_bind().connection.driver_connection
+    assert driver is not None
     for name in SCRIPTS:
         source = files("queues.migrations").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
         # psycopg's own execute: the scripts hold colons and percent signs that are not parameters.

@@ -1,0 +1,159 @@
+"""review approve, reject, rework: a person's answer to one proposal or to a group that asks for the same thing."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from console.acting import Result, given, many_need_yes, report, ring
+from console.output import cell, formats
+from contracts.errors import BadInput, Conflict, NotFound, ShopfloorError
+
+PROPOSAL = "PROPOSAL is a proposal's id or the beginning of it, an item's id, or a subject such as owner/repo#12."
+"""How a person may name a proposal; in the help of every verb of review."""
+
+
+def _answers(verb: str, *, needs_reason: bool) -> Callable[[Callable[..., None]], click.Command]:
+    """Return the decorator that makes a deciding command with the options that all of them have."""
+
+    def make(command: Callable[..., None]) -> click.Command:
+        for option in reversed(
+            (
+                click.argument("proposals", nargs=-1, metavar="PROPOSAL…"),
+                click.option(
+                    "--reason",
+                    required=needs_reason,
+                    default="",
+                    help="kept with the decision" + (", and told to the cell" if needs_reason else ""),
+                ),
+                click.option("--hash", "sha256", metavar="SHA256", help="decide only if the bytes still have this hash"),
+                click.option("--finding", help="all open proposals of one finding that ask for the same thing"),
+                click.option("--action", help="with --finding: of one action"),
+                click.option("--yes", is_flag=True, help="more than one at once"),
+                click.option("--dry-run", is_flag=True, help="say what would be decided, decide nothing"),
+                formats(rows=True),
+            )
+        ):
+            command = option(command)
+        return click.command(verb, epilog=PROPOSAL + " - reads them from stdin.")(command)
+
+    return make
+
+
+@_answers("approve", needs_reason=False)
+def approve(**options: Any) -> None:
+    """Approve proposals: exactly the bytes that they have now, or those of --hash.
+
+    \b
+    Example:
+      shopfloor review approve 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d
+      shopfloor review approve --finding resolved_by_merged_pr --yes
+    """
+    _decide("approve", "approved", options)
+
+
+@_answers("reject", needs_reason=False)
+def reject(**options: Any) -> None:
+    """Reject proposals; their items end refused.
+
+    \b
+    Example:
+      shopfloor review reject 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --reason "still broken on Windows"
+    """
+    _decide("reject", "rejected", options)
+
+
+@_answers("rework", needs_reason=True)
+def rework(**options: Any) -> None:
+    """Send proposals back; the cell tries again with your reason as a finding.
+
+    \b
+    Example:
+      shopfloor review rework 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --reason "quote the changelog"
+    """
+    _decide("return", "sent back", options)
+
+
+def _decide(answer: str, outcome: str, options: dict[str, Any]) -> None:
+    from console.session import session
+    from contracts.lifecycle import Role
+    from pipeline.clearances import Answer, decide_all
+
+    words = given(options["proposals"])
+    _check(words, options)
+    verb, dry_run, form = f"review {answer if answer != 'return' else 'rework'}", options["dry_run"], options["form"]
+    with session(Role.REVIEW) as s:
+        ballots, about, results = _ballots(s, words, options)
+        many_need_yes(len(ballots), yes=options["yes"], dry_run=dry_run, verb=verb)
+        if dry_run:
+            results += [Result(str(one.proposal_id), about[one.proposal_id], f"would be {outcome}") for one in ballots]
+        else:
+            decided = decide_all(s.conn, s.workspace, s.token, ballots, Answer(answer), options["reason"], by=s.actor)
+            for one in decided:
+                said = "approved; another reviewer has to" if one.state == "open" else outcome
+                results.append(Result(str(one.proposal_id), about[one.proposal_id], "" if one.error else said, one.error))
+            ring(s.shop, {one.lane for one in decided if one.lane})
+    report(results, form, verb=verb)
+
+
+def _check(words: Sequence[str], options: dict[str, Any]) -> None:
+    if bool(words) == bool(options["finding"]):
+        raise BadInput("name proposals, or a group with --finding: one of the two", hint="shopfloor review inbox")
+    if options["sha256"] and (len(words) != 1 or options["finding"]):
+        raise BadInput("--hash goes with exactly one proposal")
+    if options["action"] and not options["finding"]:
+        raise BadInput("--action goes with --finding")
+
+
+def _ballots(s: Any, words: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], dict[Any, str], list[Result]]:
+    """Return what is to be decided, bound to the bytes of now, what each is about, and results for what cannot be."""
+    from pipeline.clearances import Ballot
+    from pipeline.inbox import dossier, find_proposal
+
+    if options["finding"]:
+        group = _one_group(s, options)
+        return (
+            [Ballot(one.id, one.sha256) for one in group],
+            {one.id: f"{one.action} {one.target}" for one in group},
+            [],
+        )
+    ballots, about, refused = [], {}, []
+    for word in words:
+        try:
+            one = dossier(s.conn, s.shop.store, s.workspace, find_proposal(s.conn, s.workspace, word))
+            _must_match(one, options["sha256"])
+            ballots.append(Ballot(one["id"], one["sha256"]))
+            about[one["id"]] = f"{one['action']} {one['target']}"
+        except ShopfloorError as error:
+            if len(words) == 1:
+                raise
+            refused.append(Result(word, "", "", error))
+    return ballots, about, refused
+
+
+def _must_match(one: dict[str, Any], wanted: str | None) -> None:
+    if wanted and one["sha256"].hex() != wanted.strip().lower():
+        raise Conflict(
+            f"proposal {one['id']} has another hash than was shown: {one['sha256'].hex()}, --hash says {wanted[:64]}",
+            hint=f"shopfloor review show {one['id']}", code="review.stale",
+        )  # fmt: skip
+
+
+def _one_group(s: Any, options: dict[str, Any]) -> Sequence[Any]:
+    """Return the members of the group that --finding and --action name. Raises when that is none, or several kinds."""
+    from pipeline.inbox import grouped, waiting
+
+    groups = grouped(waiting(s.conn, s.shop.store, s.workspace, finding=options["finding"], action=options["action"], most=1000))
+    if not groups:
+        raise NotFound(f"nothing of finding {options['finding'][:80]!r} waits for a reviewer", hint="shopfloor review inbox")
+    if len(groups) > 1:
+        kinds = "; ".join(f"{len(group)} × {group[0].action} {group[0].shape}" for group in groups[:5])
+        raise BadInput(
+            f"finding {options['finding']} asks for {len(groups)} different things: {cell(kinds)}",
+            hint="decide each by itself: --action NAME, or ids from: shopfloor review inbox --jsonl", code="review.mixed",
+        )  # fmt: skip
+    if not options["yes"] and not options["dry_run"]:
+        raise BadInput(
+            f"this would decide {len(groups[0])} proposals at once: say --yes, or look first with --dry-run",
+            code="input.yes",
+        )
+    return groups[0]

@@ -1,0 +1,191 @@
+"""items, show, why, history: what is on the line, and everything about one of it."""
+
+from typing import Any
+from uuid import UUID
+
+import click
+from console.output import cell, document, formats, listing, printable
+
+COLUMNS = ("id", "subject", "flow", "cell", "lane", "stage", "state", "reason", "since", "waiting_on", "due_at")
+_SHOWN = ("id", "subject", "cell", "lane", "state", "reason", "since", "waiting_on")
+_ENDED = ("id", "subject", "cell", "stage", "state", "finding", "since")
+
+
+@click.command()
+@click.option("--lane", help="such as cell.issue_review or apply.tracker")
+@click.option("--stage", help="intake, route, workcell, artifact, qa, rework, apply, archive")
+@click.option("--state", help="ready, leased, waiting, dead; done, refused, cancelled, superseded have ended")
+@click.option("--reason", help="why it is not moving: approval, human, paused, backoff, slot, …")
+@click.option("--flow", help="flow of the floor")
+@click.option("--order", help="order id or subject key")
+@click.option("--batch", help="batch id, the beginning of one, or latest")
+@click.option("--archived", is_flag=True, help="what has ended, newest first")
+@click.option(
+    "--where", metavar="EXPR", help="a CEL rule over the payload, as `item`: item.labels.exists(l, l == 'bug')"
+)
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--cursor", type=click.UUID, help="go on after this id, as the page before said")
+@formats(rows=True)
+def items(form: str, limit: int, cursor: UUID | None, where: str | None, **filters: Any) -> None:
+    """List items by where they stand, why they wait, or what is in them.
+
+    \b
+    Example:
+      shopfloor items --reason human
+      shopfloor items --where "item.title.contains('crash')" --json
+    """
+    from console.session import session
+    from contracts.lifecycle import Role
+    from queues.database import transaction
+    from queues.finding import Filter, find_batch, is_archived_state, list_items
+
+    with session(Role.READ) as here:
+        batch = filters.pop("batch")
+        if batch:
+            with transaction(here.conn, here.workspace):
+                filters["batch"] = find_batch(here.conn, batch)
+        if filters["state"] and is_archived_state(filters["state"]):
+            filters["archived"] = True
+        wanted = Filter(**{name: value for name, value in filters.items() if value})
+        if where:
+            from pipeline.payloads import matching, rule
+
+            found = matching(here.conn, here.shop.store, here.workspace, wanted, rule(where), limit=limit, after=cursor)
+            rows, following = found.items, found.next_cursor
+            missing = f", {found.no_answer} of them had no answer" if found.no_answer else ""
+            click.echo(f"looked at {found.looked_at} payloads{missing}", err=True)
+        else:
+            with transaction(here.conn, here.workspace):
+                rows = list_items(here.conn, wanted, limit=limit + 1, after=cursor)
+            following = rows[limit - 1]["id"] if len(rows) > limit else None
+            rows = rows[:limit]
+    _print(rows, form, following, archived=wanted.archived)
+
+
+def _print(rows: list[dict[str, Any]], form: str, following: UUID | None, *, archived: bool) -> None:
+    names = (*COLUMNS, "finding") if archived else COLUMNS
+    rows = [{name: row.get(name) for name in names} for row in rows]
+    if form == "json":
+        document({"items": rows, "next_cursor": following})
+        return
+    columns = names if form == "csv" else _ENDED if archived else _SHOWN
+    listing(form, rows, name="items", columns=columns, empty="no items match")
+    if following:
+        click.echo(f"there are more: --cursor {following}", err=True)
+
+
+@click.command()
+@click.argument("item")
+@formats()
+def show(item: str, form: str) -> None:
+    """Show an item with all that it left behind: by item or order id, or by subject key.
+
+    \b
+    Example:
+      shopfloor show acme/widgets#12
+    """
+    import json
+
+    from artifacts.blobs import read_bodies
+    from console.session import session
+    from contracts.lifecycle import Role
+    from queues.database import transaction
+    from queues.dossier import read_dossier
+    from queues.explain import why as explained
+    from queues.finding import find_item
+
+    with session(Role.READ) as here, transaction(here.conn, here.workspace):
+        found = find_item(here.conn, item)
+        dossier = read_dossier(here.conn, found)
+        key = (found.item_id, dossier["order"]["payload_sha256"])
+        body = read_bodies(here.conn, here.shop.store, [key]).get(key)
+        answer = explained(here.conn, found)
+    dossier |= {"payload": json.loads(body) if body is not None else None, "why": answer.as_dict()}
+    if form == "json":
+        document(dossier)
+    else:
+        from console.dossier import tell
+
+        tell(dossier)
+
+
+@click.command()
+@click.argument("item")
+@formats()
+def why(item: str, form: str) -> None:
+    """Say what an item waits for, since when, who holds it, and what happens next.
+
+    \b
+    Example:
+      shopfloor why acme/widgets#12
+    """
+    from console.session import session
+    from contracts.lifecycle import Role
+    from queues.database import transaction
+    from queues.explain import why as explained
+    from queues.finding import find_item
+
+    with session(Role.READ) as here, transaction(here.conn, here.workspace):
+        answer = explained(here.conn, find_item(here.conn, item)).as_dict()
+    if form == "json":
+        document(answer)
+    else:
+        tell_why(answer)
+
+
+def tell_why(answer: dict[str, Any]) -> None:
+    """Print why an item stands where it stands, then what happens next and what to type."""
+    from queues.endings import lasting
+
+    place = f"{answer['stage']}/{answer['state']}" + (f", reason {answer['reason']}" if answer["reason"] else "")
+    click.echo(f"{printable(answer['subject'])}  {answer['item_id']}")
+    click.echo(f"  {place}, since {cell(answer['since'])} ({lasting(answer['since_seconds'])})")
+    click.echo(f"  {printable(answer['words'])}")
+    when = f"  ({cell(answer['next_at'])})" if answer["next_at"] else ""
+    click.echo(f"  next: {printable(answer['next'])}{when}")
+    for command in answer["type"]:
+        click.echo(f"    {printable(command)}")
+
+
+@click.command()
+@click.argument("item")
+@click.option("--limit", default=500, show_default=True, type=click.IntRange(1, 10_000))
+@formats(rows=True)
+def history(item: str, limit: int, form: str) -> None:
+    """List every move of an item, with fence, actor, reason, and the time since the move before.
+
+    \b
+    Example:
+      shopfloor history acme/widgets#12
+    """
+    from console.session import session
+    from contracts.lifecycle import Role
+    from queues.database import transaction
+    from queues.dossier import history as moves_of
+    from queues.finding import find_item
+
+    with session(Role.READ) as here, transaction(here.conn, here.workspace):
+        found = find_item(here.conn, item)
+        moves = moves_of(here.conn, found.item_id, limit=limit)
+    if form == "json":
+        document({"item_id": found.item_id, "subject": found.subject_key, "moves": moves})
+    elif form == "text":
+        listing(form, [move_line(move) for move in moves], name="moves")
+    else:
+        listing(form, moves, name="moves")
+
+
+def move_line(move: dict[str, Any]) -> dict[str, Any]:
+    """Return a move as one short row for people."""
+    gap = move["gap_seconds"]
+    return {
+        "no": move["no"],
+        "at": move["at"],
+        "gap": "" if gap is None else f"+{gap:.1f}s",
+        "move": move["move"],
+        "from": f"{move['from_stage']}/{move['from_state']}",
+        "to": f"{move['to_stage']}/{move['to_state']}",
+        "fence": move["fence"],
+        "actor": move["actor"],
+        "reason": move["reason"],
+    }

@@ -1,0 +1,200 @@
+"""Workers that freeze, drain, hang or meet a poison item; a line that is paused."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+from console.benchmarks.reference import write_file
+from contracts.floor import parse_floor
+from contracts.lifecycle import Role
+from pipeline.publish import publish_cell, publish_floor
+from pipeline.setup import load_registry
+from queues.pauses import pause, resume, scope_of
+
+from tests.chaos.account import violations
+from tests.chaos.plant import FLOOR, Plant, applied_twice, issues_file, seed_tracker
+
+LEASED = "SELECT count(*) FROM queue WHERE state = 'leased'"
+
+
+def test_a_worker_that_thaws_after_its_lease_changes_nothing_and_works_on(plant: Plant, tmp_path: Path) -> None:
+    frozen = plant.hire("frozen", "worker", "--lanes", "propose", faults=["step.ran:freeze"])
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 40), "reference")
+    plant.until(frozen.is_frozen, seconds=30, what="frozen with a batch in hand", tend=False)
+
+    plant.hire("propose", "worker", "--lanes", "propose")
+    plant.hire("apply", "worker", "--lanes", "apply")
+    plant.hire("sweeper", "sweeper")
+    plant.until(lambda: plant.has_settled(40), seconds=30, what="the others did its work", tend=False)
+    assert plant.states() == {"archive/done": 40}
+    assert violations(plant.admin) == []
+
+    done = plant.rows("SELECT max(at), count(*) FROM moves")
+    frozen.signal(signal.SIGCONT)
+    plant.until(lambda: frozen.log.read_text().count("worker.ready") == 1 and "batch.late" in frozen.log.read_text(), seconds=20, what="it said that it was late")
+    assert plant.rows("SELECT max(at), count(*) FROM moves") == done
+    other = plant.posts["propose"]
+    other.keep = False
+    other.signal(signal.SIGTERM)
+    plant.until(other.has_ended, seconds=30, what="only the thawed one serves")
+    plant.take_in(write_file(tmp_path / "more.jsonl", 41, 5), "reference")
+    plant.settle(45)
+    assert plant.states() == {"archive/done": 45}
+    assert frozen.deaths == []
+
+
+def test_an_apply_worker_that_thaws_before_its_call_does_not_call(plant: Plant, tmp_path: Path) -> None:
+    seed_tracker(plant.shop.tracker_dir, 3)
+    plant.staff(propose=[[]], apply=["apply.intent:freeze"])
+    plant.take_in(issues_file(tmp_path, 3), "issue-sweep")
+    plant.settle(6)
+    assert plant.approve_all() == 3
+    frozen = plant.posts["apply"]
+    plant.until(frozen.is_frozen, seconds=30, what="frozen after its intents", tend=False)
+    plant.hire("apply-2", "worker", "--lanes", "apply")
+    plant.until(lambda: plant.states() == {"archive/done": 6}, seconds=30, what="the other one applied", tend=False)
+    before = {path: path.read_bytes() for path in plant.shop.tracker_dir.rglob("*.json")}
+    moves = plant.count("SELECT count(*) FROM moves")
+
+    frozen.signal(signal.SIGCONT)
+    frozen.signal(signal.SIGTERM)
+    frozen.keep = False
+    plant.until(frozen.has_ended, seconds=30, what="thawed, found its lease lost, and drained")
+
+    assert {path: path.read_bytes() for path in plant.shop.tracker_dir.rglob("*.json")} == before
+    assert plant.count("SELECT count(*) FROM moves") == moves
+    assert applied_twice(plant.shop.tracker_dir) == []
+    assert violations(plant.admin) == []
+
+
+def test_a_worker_drains_on_sigterm_and_leaves_nothing_leased(plant: Plant, tmp_path: Path) -> None:
+    post = plant.hire("propose", "worker", "--lanes", "propose", keep=False, mode="strict")
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 300), "reference")
+    plant.until(lambda: plant.count("SELECT count(*) FROM moves") > 400, seconds=30, what="in the middle of it")
+    post.signal(signal.SIGTERM)
+    seconds = plant.until(post.has_ended, seconds=30, what="drained")
+    assert post.process is None
+    assert post.deaths == [0]
+    assert seconds < 10
+    assert plant.count(LEASED) == 0
+    assert plant.count("SELECT count(*) FROM claims WHERE closed_at IS NULL") == 0
+    assert plant.count("SELECT count(*) FROM workers WHERE stopped_at IS NULL") == 0
+
+
+def test_a_second_sigterm_stops_a_worker_at_once(plant: Plant, tmp_path: Path) -> None:
+    post = plant.hire("propose", "worker", "--lanes", "propose", keep=False, faults=["workcell.run:hang:3"])
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 5), "reference")
+    plant.until(lambda: plant.count(LEASED) == 5, seconds=30, what="hanging")
+    post.signal(signal.SIGTERM)
+    plant.until(lambda: "worker.draining" in post.log.read_text(), seconds=10, what="draining")
+    assert not post.has_ended()
+    post.signal(signal.SIGTERM)
+    assert plant.until(post.has_ended, seconds=2, what="gone") < 1
+    assert post.deaths == [128 + signal.SIGTERM]
+
+
+def test_a_pause_holds_within_five_seconds_even_for_lanes_that_are_served_in_memory(plant: Plant, tmp_path: Path) -> None:
+    plant.staff(propose=[[]])
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 20), "reference")
+    plant.settle(20)
+    with plant.shop.connect(Role.OPERATE) as conn:
+        workspace = plant.shop.workspace_id(conn)
+        pause(conn, workspace, scope_of(conn, workspace, "cell:reference"), why="test", by="ada")
+    asked = time.monotonic()
+    plant.take_in(write_file(tmp_path / "more.jsonl", 21, 40), "reference")
+    plant.until(lambda: plant.states() == {"archive/done": 20, "workcell/ready": 40}, seconds=30, what="all before the paused lane")
+    assert plant.count("SELECT count(*) FROM inspect.items WHERE reason = 'paused'") == 40
+
+    assert time.monotonic() - asked < 30
+    with plant.shop.connect(Role.OPERATE) as conn:
+        resume(conn, workspace, scope_of(conn, workspace, "cell:reference"), by="ada")
+    assert plant.settle(60) < 10
+    assert plant.states() == {"archive/done": 60}
+
+
+POISON = '''"""Dies on some items."""
+
+import os
+import signal
+
+from workcells.api import Draft, cell
+
+
+@cell
+def work(item, bench):
+    """Take the whole process down when the text says so."""
+    if "poison" in item["body"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Draft(value={"item": item["id"]})
+'''
+POISON_CONTRACT = """
+contract: fragile
+version: 1.0.0
+summary: Dies on some items.
+takes:
+  name: text@1
+  schema: {type: object, required: [id, body], properties: {id: {type: integer}, body: {type: string}, revision: {type: integer}}}
+gives:
+  name: number@1
+  schema: {type: object, additionalProperties: false, required: [item], properties: {item: {type: integer}}}
+evidence: {required: false, sources: [item]}
+tools: {allow: [], deny: []}
+limits: {seconds: 30, bytes: 65536}
+uncertainty: {below: 0.5, then: refuse}
+qa:
+  - {check: schema}
+"""
+FRAGILE_FLOW = """
+  fragile:
+    pod: bench
+    takes: {shape: json, subject: id, revision: revision}
+    route:
+      - {name: all, cell: fragile}
+"""
+WORKER = """
+import sys
+from pathlib import Path
+from contracts.lifecycle import Role
+from pipeline import logs
+from pipeline.compose import open_shop
+from pipeline.setup import load_registry
+from pipeline.worker import Worker
+shop = open_shop(start=False)
+logs.configure("info")
+raise SystemExit(Worker(shop, Role.PROPOSE, sys.argv[2].split(","), load_registry(Path(sys.argv[1]))).run())
+"""
+
+
+def test_an_item_that_kills_its_worker_is_buried_alone_and_its_neighbours_finish(plant: Plant, tmp_path: Path) -> None:
+    folder = tmp_path / "cells" / "fragile"
+    folder.mkdir(parents=True)
+    (folder / "cell.py").write_text(POISON)
+    (folder / "contract.yaml").write_text(POISON_CONTRACT)
+    (folder / "soul.md").write_text("# Fragile\n\nI die on some items.\n")
+    registry = load_registry(tmp_path / "cells")
+    with plant.shop.connect(Role.OPERATE) as conn:
+        publish_cell(conn, registry.by_name["fragile"], by="chaos")
+        publish_floor(conn, plant.shop.workspace_id(conn), parse_floor(FLOOR + FRAGILE_FLOW, "fragile"), registry, by="chaos")
+    script = tmp_path / "serve.py"
+    script.write_text(WORKER)
+    lanes = "route,cell.fragile,artifact,qa,rework,archive"
+    for number in (1, 2):
+        plant.hire(f"propose-{number}", argv=[sys.executable, "-P", str(script), str(tmp_path / "cells"), lanes])
+    plant.hire("sweeper", "sweeper")
+    with plant.shop.connect(Role.INTAKE) as conn:
+        from pipeline.intake import take_in
+        from pipeline.sources import open_source
+        from pipeline.taking import open_intake
+
+        rows = tmp_path / "rows.jsonl"
+        rows.write_text("".join(f'{{"id": {k}, "revision": 1, "body": "{"poison" if k == 7 else "bread"}"}}\n' for k in range(1, 31)))
+        with open_source(str(rows)) as source:
+            take_in(open_intake(conn, plant.shop.store, plant.shop.workspace_id(conn), "fragile", registry, submitter="intake"), source)
+
+    plant.settle(30, seconds=60)
+
+    assert plant.states() == {"archive/done": 29, "route/dead": 1}
+    assert plant.rows("SELECT o.subject_key, q.crashes FROM queue q JOIN orders o ON o.id = q.order_id") == [("7", 3)]
+    assert [code for post in plant.posts.values() for code in post.deaths] == [-signal.SIGKILL] * 3
+    assert violations(plant.admin) == []

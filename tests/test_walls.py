@@ -1,0 +1,180 @@
+"""The walls between the rooms: who may import whom, who may write the queue, how large a file may grow.
+
+Read from the source by `ast`, so that an import inside a function counts as well.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "contracts": frozenset(),
+    "queues": frozenset({"contracts"}),
+    "artifacts": frozenset({"contracts", "queues"}),
+    "workcells": frozenset({"contracts"}),
+    "pipeline": frozenset({"contracts", "queues", "artifacts", "workcells"}),
+    "console": frozenset({"contracts", "queues", "artifacts", "workcells", "pipeline"}),
+}
+"""Each room, and those below it. Its own modules are always in reach."""
+
+OUR_MODULES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))
+STAGES = ("route", "workcell", "artifact", "qa", "rework", "apply", "archive")
+LONGEST = 400
+LONGER: dict[str, str] = {}
+"""Modules that may be longer, each with the reason."""
+
+QUEUE_WRITERS = {
+    "queues/mover.py": "the one writer of stage and state",
+    "queues/claims.py": "a claim is one statement: pick, lease, record",
+    "queues/marks.py": "counters, and dead letters filed away; never stage or state",
+}
+_QUEUE_WRITE = re.compile(r"\b(?:UPDATE|INSERT\s+INTO|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE|COPY)\s+(?:ONLY\s+)?(?:shopfloor\.)?queue\b", re.IGNORECASE)
+_QUEUE_SET = re.compile(r"\bUPDATE\s+queue\b.*?\bSET\b(.*?)(?:\bFROM\b|\bWHERE\b)", re.IGNORECASE | re.DOTALL)
+_MOVERS_OWN = re.compile(r"\b(?:stage|state|fence|move_no|lane|ready_lane|claim_id|moved_at)\s*=", re.IGNORECASE)
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and full name of everything that a module imports; of `from a import b`, both `a` and `a.b`."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: imports are absolute here"
+            yield node.lineno, node.module or ""
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args and isinstance(node.args[0], ast.Constant):
+            yield node.lineno, str(node.args[0].value)
+
+
+def strings_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every string but docstrings, the fixed parts of f-strings joined."""
+    inside: set[int] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            inside.add(id(node.value))
+        if isinstance(node, ast.JoinedStr):
+            inside |= {id(part) for part in node.values}
+            yield node.lineno, "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            yield node.lineno, node.value
+
+
+def test_no_room_imports_from_above() -> None:
+    upward = [
+        f"{name_of(path)}:{line}: {path.relative_to(ROOT).parts[0]} may not import {name}"
+        for path in OUR_MODULES
+        for line, name in imports_of(path)
+        if name.partition(".")[0] in MAY_IMPORT
+        and name.partition(".")[0] not in MAY_IMPORT[path.relative_to(ROOT).parts[0]] | {path.relative_to(ROOT).parts[0]}
+    ]
+    assert upward == []
+
+
+def test_our_code_imports_no_test() -> None:
+    assert [f"{name_of(path)}:{line}" for path in OUR_MODULES for line, name in imports_of(path) if name.partition(".")[0] == "tests"] == []
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [
+        ("openai", set()),
+        ("dramatiq", {"queues/doorbell.py", "pipeline/worker.py"}),
+        ("alembic", {"queues/schema.py", "queues/migrations/env.py", "queues/migrations/versions"}),
+        ("sqlalchemy", {"queues/schema.py", "queues/migrations/env.py", "queues/migrations/versions"}),
+        ("cel", {"contracts/expressions.py"}),
+        ("click", {"console"}),
+        ("rich", {"console"}),
+    ],
+)
+def test_a_library_is_known_in_its_homes_alone(library: str, homes: set[str]) -> None:
+    strays = [
+        f"{name_of(path)}:{line}"
+        for path in OUR_MODULES
+        for line, name in imports_of(path)
+        if name.partition(".")[0] == library and not any(name_of(path) == home or name_of(path).startswith(f"{home}/") for home in homes)
+    ]
+    assert strays == []
+
+
+def test_the_queue_is_written_by_the_mover_and_the_claim() -> None:
+    strays = [
+        f"{name_of(path)}:{line}"
+        for path in OUR_MODULES
+        for line, text in strings_of(path)
+        if _QUEUE_WRITE.search(text) and name_of(path) not in QUEUE_WRITERS
+    ]
+    assert strays == []
+
+
+def test_what_else_is_written_on_a_queue_row_moves_nothing() -> None:
+    marks = [(line, clause) for line, text in strings_of(ROOT / "queues/marks.py") for clause in _QUEUE_SET.findall(text)]
+    assert marks
+    assert [f"queues/marks.py:{line}: {clause.strip()}" for line, clause in marks if _MOVERS_OWN.search(clause)] == []
+
+
+def test_those_who_propose_and_those_who_apply_do_not_know_each_other() -> None:
+    cells = {path.parent.name for path in (ROOT / "workcells").glob("*/contract.yaml")}
+    assert cells
+    strays = []
+    for path in (ROOT / "workcells").rglob("*.py"):
+        folder = path.relative_to(ROOT / "workcells").parts[0]
+        for line, name in imports_of(path):
+            parts = [*name.split("."), ""]
+            crosses = parts[0] == "workcells" and ((folder in cells and parts[1] == "appliers") or (folder == "appliers" and parts[1] in cells))
+            strays += [f"{name_of(path)}:{line}: {name}"] if crosses else []
+    assert strays == []
+
+
+def test_a_cell_reaches_the_world_through_its_bench_alone() -> None:
+    doors = {"socket", "ssl", "subprocess", "urllib.request", "http.client", "httpx", "requests", "psycopg", "redis", "dramatiq", "os.environ"}
+    strays = [
+        f"{name_of(path)}:{line}: {name}"
+        for contract in (ROOT / "workcells").glob("*/contract.yaml")
+        for path in contract.parent.rglob("*.py")
+        for line, name in imports_of(path)
+        if any(name == door or name.startswith(f"{door}.") for door in doors)
+    ]
+    assert strays == []
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    nameless = re.compile(r"^_?(?:utils?|helpers?|common|managers?|misc)$")
+    assert [name_of(path) for path in OUR_MODULES if any(nameless.match(part.removesuffix(".py")) for part in path.relative_to(ROOT).parts)] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_module_offers_one_step_and_else_only_what_others_use(stage: str) -> None:
+    path = ROOT / "pipeline" / f"{stage}.py"
+    public = {node.name for node in tree_of(path).body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
+    used_elsewhere = {
+        name.rpartition(".")[2] for other in OUR_MODULES if other != path for _, name in imports_of(other) if name.startswith(f"pipeline.{stage}.")
+    }
+    assert "step" in public
+    assert public - {"step"} - used_elsewhere == set()
+
+
+def test_files_stay_small_enough_to_read() -> None:
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in OUR_MODULES}
+    assert {name: length for name, length in lengths.items() if length > LONGEST and name not in LONGER} == {}
+    assert {name: length for name in LONGER if (length := lengths.get(name, 0)) <= LONGEST} == {}, "no longer an exception: take it off the list"
+
+
+def test_the_rooms_are_the_folders_that_there_are() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages == set(MAY_IMPORT)
