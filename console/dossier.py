@@ -50,10 +50,9 @@ def _fields(values: dict[str, Any], names: Iterable[str]) -> None:
 def _rows(name: str, rows: list[dict[str, Any]], columns: Iterable[str] = ()) -> None:
     if rows:
         _part(name)
-        table(
-            [{f"  {key}": value for key, value in row.items()} for row in rows],
-            [f"  {key}" for key in columns or rows[0]],
-        )
+        first, *rest = columns or rows[0]
+        # The first column carries the indent of the part.
+        table([row | {f"  {first}": f"  {cell(row[first])}"} for row in rows], [f"  {first}", *rest])
 
 
 def _payload(payload: dict[str, Any] | None) -> None:

@@ -248,6 +248,8 @@ def _ends() -> list[Move]:
         for j, state in enumerate((State.READY, State.LEASED, State.WAITING)):
             if stage is Stage.APPLY and state is State.LEASED:
                 continue
+            if stage is Stage.INTAKE and state is not State.WAITING:
+                continue  # nothing is worked on there: items only wait for their batch
             base = 300 + 10 * k + 2 * j
             moves.append(Move(base, "cancel", stage, state, stage, State.CANCELLED, _PEOPLE))
             moves.append(Move(base + 1, "supersede", stage, state, stage, State.SUPERSEDED, newer))

@@ -33,7 +33,10 @@ STEPS: dict[Stage, Callable[[Line, Sequence[Work]], list[Step]]] = {
 assert set(STEPS) == set(LINE)
 
 _FUSED = frozenset({Stage.ROUTE, Stage.WORKCELL, Stage.ARTIFACT, Stage.QA})
-"""Stages whose steps have no effect outside the database: in mode `fused` they share one transaction."""
+"""Stages whose steps have no effect outside the database: in mode `fused` they share one transaction.
+
+A receipt may share one with the archiving that follows it; what leads into an apply never shares one with it.
+"""
 
 
 class Mode(StrEnum):
@@ -86,7 +89,7 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
     if not pairs:
         return Claim(claim_id, lane, stage, ()), False
     share = max(1, batch // len(pairs))
-    with transaction(line.conn, {workspace for workspace, _ in pairs}) as conn:
+    with transaction(line.conn, {workspace for workspace, _ in pairs}, pipelined=True) as conn:
         claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, share), seconds=seconds)
         if not claim.items:
             # Items that were in a crash travel alone; they have their turn when nothing else is due.
@@ -154,7 +157,8 @@ def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings:
 
 
 def _fuses(hand: Hand, step: Step) -> bool:
-    onward = step.move.name == "hand_on" and step.move.from_stage in _FUSED and step.move.to_stage in _FUSED
+    there_and_here = step.move.from_stage, step.move.to_stage
+    onward = step.move.name == "hand_on" and (_FUSED.issuperset(there_and_here) or there_and_here == (Stage.APPLY, Stage.ARCHIVE))
     return onward and step.cause is None and hand.serves(step.lane)
 
 

@@ -84,6 +84,9 @@ def step(line: Line, works: Sequence[Work]) -> list[Step]:
     failpoint("apply.intent")
     for one in ready:
         apply_id = one.apply_id or intents.get(one.work.item_id)
+        if apply_id is None and not one.live:
+            steps[one.work.item_id] = _drifted(one, "expired", "the approval no longer holds", {})
+            continue
         if apply_id is None:
             steps[one.work.item_id] = stay(one.work, "give_back", note="the lease or the approval ended before the intent")
             continue
@@ -94,7 +97,7 @@ def step(line: Line, works: Sequence[Work]) -> list[Step]:
 
 def _load(line: Line, works: Sequence[Work]) -> list[Approved]:
     by_item = {work.item_id: work for work in works}
-    with transaction(line.conn, {work.claimed.workspace_id for work in works}):
+    with transaction(line.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
         rows = line.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
         envelopes = read_bodies(line.conn, line.store, ((row[0], row[2]) for row in rows))
     approved = []
@@ -122,7 +125,7 @@ def _compare(one: Approved) -> Step | None:
     try:
         seen = one.adapter.observe(one.action.target, sorted(declared))
     except TargetMissing as error:
-        return _failed(one, str(error), None)
+        return _failed(one, str(error), one.apply_id)
     except ShopfloorError as error:
         return accident(one.work, Cause.TRANSIENT, str(error), ceiling=CEILINGS[Cause.TRANSIENT])
     changed = sorted(name for name, value in declared.items() if seen.get(name) != value)
@@ -136,7 +139,8 @@ def _drifted(one: Approved, state: str, message: str, seen: dict[str, Any]) -> S
     observation = canonical({"target": one.action.target, "seen": seen})
     return Step(
         DRIFT, Stage.REWORK.value, note=message, cause=Cause.DRIFT, finding=one.finding,
-        applied=ApplyEnd(one.proposal_id, state),
+        # An earlier intent that certainly had no effect ends with its proposal.
+        applied=ApplyEnd(one.proposal_id, state, one.apply_id, "failed" if one.apply_id else "", canonical({"refused": message[:500]})),
         records=[
             finding_row(work, Finding(code=f"apply.{state}", message=message)),
             Body(work.item_id, hashlib.sha256(observation).digest(), work.claimed.workspace_id, observation),
@@ -149,7 +153,7 @@ def _intend(line: Line, ready: Sequence[Approved]) -> dict[UUID, UUID]:
     if not ready:
         return {}
     try:
-        with transaction(line.conn, {one.work.claimed.workspace_id for one in ready}) as conn:
+        with transaction(line.conn, {one.work.claimed.workspace_id for one in ready}, pipelined=True) as conn:
             rows = conn.execute(
                 _INTEND,
                 [
@@ -165,9 +169,11 @@ def _intend(line: Line, ready: Sequence[Approved]) -> dict[UUID, UUID]:
                 prepare=True,
             ).fetchall()
             return dict(rows)
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation):
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation) as error:
         # One of them may not be applied (any more): each alone, so that it holds back no other.
         if len(ready) == 1:
+            # Refused by the guard: an approver is disabled, say. It gets a fresh look instead of asking here for ever.
+            ready[0].live = ready[0].live and not isinstance(error, psycopg.errors.InsufficientPrivilege)
             return {}
         return {item: apply_id for one in ready for item, apply_id in _intend(line, [one]).items()}
 
@@ -216,7 +222,8 @@ def _recover(one: Approved) -> Step | None:
     if found == "applied":
         return _applied(one, one.apply_id, canonical({"probed": "applied"}))
     if found == "absent":
-        return None if one.live else _failed(one, "the approval ended before the action was sent", one.apply_id)
+        # It never took effect, and time has passed since the intent: what the decision rests on is compared again.
+        return _compare(one) if one.live else _failed(one, "the approval ended before the action was sent", one.apply_id)
     if one.seconds_since_sent < one.adapter.settle_seconds:
         wait = one.adapter.settle_seconds - one.seconds_since_sent
         return stay(one.work, "retry", note="the target may still hide what was sent", delay_seconds=wait + 1)

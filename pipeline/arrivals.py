@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from contracts.lifecycle import ENTER, HOLD, SHELVE, Move
-from queues.database import Connection
-
 from pipeline.sources import BadRow
+from queues.database import Connection
 
 
 @dataclass(slots=True, eq=False)

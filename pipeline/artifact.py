@@ -63,6 +63,10 @@ def _check(line: Line, work: Work) -> Step:
         )
     if contract.evidence_required and not product.evidence:
         findings.append(Finding(code="contract.evidence", message="expected at least one piece of evidence, got none"))
+    for no, piece in enumerate(product.evidence):
+        if piece.source.kind not in contract.evidence_sources:
+            message = f"may cite {' or '.join(contract.evidence_sources)}, got {piece.source.kind}"
+            findings.append(Finding(code="contract.evidence_source", message=message, place=f"/evidence/{no}"))
     if findings:
         return onward(
             work, Stage.REWORK, Stage.REWORK.value, cause=Cause.CONTRACT, note=findings[0].code,

@@ -133,7 +133,7 @@ def _still_open(conn: Connection, workspace: UUID, batch_id: UUID, seconds: floa
 # the sealed proposal is named by the proposal itself.
 _RESULTS = """
 SELECT r.row_no, r.line, r.subject_key AS subject, r.outcome, r.code, r.field, r.message, r.order_id, o.revision,
-       o.state AS order_state, o.finding, i.id AS item_id,
+       o.state AS order_state, coalesce(nullif(o.finding, ''), p.finding) AS finding, i.id AS item_id,
        (SELECT coalesce(s.reason, s.state) FROM standing s WHERE s.item_id = i.id) AS reason,
        a.sha256 AS artifact_sha256, p.id AS proposal_id, p.action, p.target, p.state AS proposal_state,
        x.state AS apply_state, x.finished_at AS applied_at
@@ -142,7 +142,7 @@ SELECT r.row_no, r.line, r.subject_key AS subject, r.outcome, r.code, r.field, r
   LEFT JOIN LATERAL (SELECT id FROM items WHERE order_id = o.id ORDER BY id LIMIT 1) i ON true
   LEFT JOIN LATERAL (SELECT sha256 FROM artifacts WHERE item_id = i.id AND kind <> %(envelope)s
                       ORDER BY fence DESC, id DESC LIMIT 1) a ON true
-  LEFT JOIN LATERAL (SELECT id, action, target, state FROM proposals WHERE item_id = i.id
+  LEFT JOIN LATERAL (SELECT id, action, target, state, finding FROM proposals WHERE item_id = i.id
                       ORDER BY epoch DESC LIMIT 1) p ON true
   LEFT JOIN LATERAL (SELECT state, CASE state WHEN 'applied' THEN finished_at END AS finished_at FROM applies
                       WHERE proposal_id = p.id ORDER BY intent_at DESC LIMIT 1) x ON true

@@ -82,9 +82,10 @@ def _after(result: Committed) -> Committed:
 
 
 def _not_written(work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
-    """Return the accident that replaces a step whose result cannot be written."""
+    """Return the accident that replaces a step whose result cannot be written: the item is where its row says it is."""
+    last = (work.chain or [step])[0]
+    work.fence, work.stage, work.lane = _fence_before(work), last.move.from_stage, last.left
     work.chain.clear()
-    work.stage = step.move.from_stage
     if isinstance(error, psycopg.Error):
         message = f"the database refused the result: {error.diag.message_primary or type(error).__name__}"
     elif isinstance(error, ShopfloorError):
@@ -92,14 +93,14 @@ def _not_written(work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
     else:
         message = f"the result could not be written: {type(error).__name__}: {error}"
     replacement = accident(work, Cause.TRANSIENT, message[:500], ceiling=CEILINGS[Cause.TRANSIENT])
-    replacement.left = step.left
+    replacement.left = work.lane
     return work, replacement
 
 
 def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, closes: bool) -> Committed:
     _store_large(line, finished)
     result = Committed()
-    with transaction(line.conn, {work.claimed.workspace_id for work, _ in finished}) as conn:
+    with transaction(line.conn, {work.claimed.workspace_id for work, _ in finished}, pipelined=True) as conn:
         finished = _open_clearances(conn, finished, result)
         carrying = nothing_stands(conn)
         planned, carried = [], {}
@@ -111,7 +112,7 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
         moved = perform(conn, planned, by=hand.worker, claim_id=hand.claim_id)
         result.lost += moved.refused
         done = [(work, step) for work, step in finished if work.item_id in moved.done]
-        shelf.write(conn, [record for work, step in done for part in (*work.chain, step) for record in part.records])
+        shelf.write(conn, [record for work, step in done for part in (*work.chain, step) for record in part.records if not _is_written(part, record)])
         _end_applies(conn, done)
         _count(conn, hand, done)
         if any(step.move.to_state in ARCHIVED for _, step in done):
@@ -159,7 +160,6 @@ def _open_clearances(conn: Connection, finished: Sequence[tuple[Work, Step]], re
     for work, step in asking:
         if work.item_id in held:
             row = next(record for record in step.records if isinstance(record, ProposalRow))
-            step.records.remove(row)
             proposals[row.id] = (row, step)
     rows: list[Record] = [row for row, _ in proposals.values()]
     shelf.write(conn, rows)
@@ -175,6 +175,11 @@ def _open_clearances(conn: Connection, finished: Sequence[tuple[Work, Step]], re
             step.move, step.lane, step.wait, step.waiting_on = move("ask", Stage.QA, State.LEASED), Stage.QA.value, Wait.APPROVAL, "a reviewer"
     failpoint("clearance.opened")
     return [(work, step) for work, step in finished if not step.tier or work.item_id in held]
+
+
+def _is_written(step: Step, record: Record) -> bool:
+    """True for the proposal of a step that asked for a clearance: it was written before the move that rests on it."""
+    return bool(step.tier) and isinstance(record, ProposalRow)
 
 
 def _fence_before(work: Work) -> int:
@@ -212,7 +217,7 @@ UPDATE proposals p SET state = t.state FROM unnest(%b::uuid[], %b::text[]) AS t 
 
 
 def _end_applies(conn: Connection, done: Sequence[tuple[Work, Step]]) -> None:
-    ends = [step.applied for _, step in done if step.applied]
+    ends = [part.applied for work, step in done for part in (*work.chain, step) if part.applied]
     if not ends:
         return
     sent = [end for end in ends if end.apply_id]

@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 from artifacts.blobs import BlobStore
-from contracts.errors import Conflict, NotFound, Unavailable
+from contracts.errors import BadSetting, Conflict, NotFound, Unavailable
 from contracts.lifecycle import Role
 from queues import schema
 from queues.database import Connection, connect
@@ -63,9 +63,11 @@ class Shop:
         external = self.settings.role_url(role)
         if external is not None:
             return external.get_secret_value()
-        if self.services is None:
-            raise Unavailable(
-                f"no database address for the role {role}", hint=f"set SHOPFLOOR_DATABASE_URL_{role.upper()}", code="unavailable.database"
+        # Never the embedded database in its place: half a configuration would work on the wrong data.
+        if self.services is None or not self.settings.is_embedded:
+            raise BadSetting(
+                f"SHOPFLOOR_DATABASE_URL_{role.upper()} is not set, and other database addresses are: every role has a login of its own",
+                hint=f"set SHOPFLOOR_DATABASE_URL_{role.upper()}; shopfloor settings names them all",
             )
         return self.services.database_url(schema.login(role), self.database)
 
@@ -73,8 +75,11 @@ class Shop:
         """Return the address that migrations run on."""
         if self.settings.database_url is not None:
             return self.settings.database_url.get_secret_value()
-        if self.services is None:
-            raise Unavailable("no database address for migrations", hint="set SHOPFLOOR_DATABASE_URL", code="unavailable.database")
+        if self.services is None or not self.settings.is_embedded:
+            raise BadSetting(
+                "SHOPFLOOR_DATABASE_URL is not set, and addresses of roles are: migrations need a role that may migrate",
+                hint="set SHOPFLOOR_DATABASE_URL",
+            )
         return self.services.superuser_url(self.database)
 
     def connect(self, role: Role, *, name: str = "shopfloor", worker: bool = False) -> Connection:
@@ -99,6 +104,7 @@ def check_schema(conn: Connection) -> None:
     if have == need:
         return
     conn.close()
+    schema.refuse_newer(have)
     if not have:
         raise Conflict("the database has no shopfloor schema", hint="shopfloor db migrate", code="schema.missing")
     raise Conflict(f"the database has schema version {have}, this shopfloor needs {need}", hint="shopfloor db migrate", code="schema.version")

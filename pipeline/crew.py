@@ -1,6 +1,7 @@
 """The crew: the processes that `up` keeps alive. Each is an ordinary `shopfloor worker` or `sweeper`."""
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -15,20 +16,30 @@ from pathlib import Path
 
 import psutil
 import structlog
-from contracts.errors import Conflict
+from contracts.errors import Conflict, ShopfloorError
+from queues.embedded import attach_or_start
 
-from pipeline.compose import Shop
+from pipeline.compose import ROLE_NAMES, Shop
 
 log = structlog.get_logger()
 
 _STOP_SECONDS = 40.0
 _STEADY_SECONDS = 10.0
+_SERVICES_SECONDS = 2.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _DELAYS = (0.2, 1.0, 5.0, 15.0)
 
 
 def command(*arguments: str) -> list[str]:
     """Return the command line that runs this very shopfloor."""
     return [sys.executable, "-P", "-m", "console", *arguments]
+
+
+def _drain_with_the_crew() -> None:
+    """Have the kernel tell this process when the crew dies: nobody else would, and `down` would not find it."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def roster(shop: Shop) -> dict[str, list[str]]:
@@ -69,7 +80,10 @@ class Crew:
             # Only apply may read target credentials.
             environment.pop("SHOPFLOOR_GITHUB_TOKEN", None)
         with (self._log_dir / f"{post.name}.log").open("ab") as out:
-            post.process = subprocess.Popen(post.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
+            # A group of its own: Ctrl-C at the crew's terminal would reach it beside our own signal, and two mean "at once".
+            post.process = subprocess.Popen(
+                post.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, process_group=0, preexec_fn=_drain_with_the_crew
+            )
         post.started_at = time.monotonic()
 
     def look_after(self) -> None:
@@ -98,6 +112,12 @@ class Crew:
                 process.kill()
                 process.wait()
 
+    def hurry(self) -> None:
+        """Tell every process a second time: then it ends at once, and its leases run out."""
+        for post in self.posts:
+            if post.process is not None and post.process.poll() is None:
+                post.process.terminate()
+
     def pids(self) -> list[int]:
         """Return the processes that run now."""
         return [post.process.pid for post in self.posts if post.process is not None and post.process.poll() is None]
@@ -108,13 +128,31 @@ def run_foreground(shop: Shop) -> int:
     with only_one(shop):
         crew = Crew(roster(shop), log_dir=shop.data_dir / "log")
         stop = threading.Event()
+
+        def told(*_: object) -> None:
+            crew.hurry() if stop.is_set() else stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, told)
         crew.start()
+        looked = time.monotonic()
         while not stop.wait(0.5):
             crew.look_after()
+            if time.monotonic() - looked > _SERVICES_SECONDS:
+                _look_after_services(shop)
+                looked = time.monotonic()
         crew.stop()
     return 0
+
+
+def _look_after_services(shop: Shop) -> None:
+    """Start the embedded servers again that ended; workers wait for them meanwhile."""
+    if shop.services is None:
+        return
+    try:
+        attach_or_start(shop.data_dir, ROLE_NAMES, timeout_seconds=30)  # one call to each when both answer
+    except ShopfloorError as error:
+        log.warning("crew.services_lost", error=error.message)
 
 
 def _pid_path(shop: Shop) -> Path:

@@ -60,7 +60,7 @@ def examine(shop: Shop) -> Iterator[Sign]:
     yield _broker(shop)
     yield _folder("store", shop.store.folder, "bodies over 64 KiB")
     yield _folder("tracker", shop.tracker_dir, "what the applier tracker changes")
-    yield Sign("cells", "notice", "cells run inside the worker as trusted code: row security guards against mistakes, not against a hostile cell")
+    yield Sign("cells", "notice", "cells run as trusted code inside the worker: row security guards against mistakes, not against them")
 
 
 def worst(signs: list[Sign]) -> int:
@@ -91,7 +91,8 @@ _RIGHTS = "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND (rolsuper O
 def _database(conn: Connection) -> Iterator[Sign]:
     major = conn.info.server_version // 10_000
     if major < OLDEST_POSTGRES:
-        yield Sign("database", "failure", f"PostgreSQL {major}: expected {OLDEST_POSTGRES} or newer", "point SHOPFLOOR_DATABASE_URL at a newer server", 1)
+        said = f"PostgreSQL {major}: expected {OLDEST_POSTGRES} or newer"
+        yield Sign("database", "failure", said, "point SHOPFLOOR_DATABASE_URL at a newer server", 1)
     else:
         yield Sign("database", "ok", f"PostgreSQL {major}, schema version {schema.version_of(conn)}")
     mighty = [name for (name,) in conn.execute(_RIGHTS, [[schema.login(role) for role in Role]])]

@@ -89,7 +89,8 @@ def waiting(
     for row in rows:
         body = bodies.get((row[1], row[14]))
         shape = payload_shape(json.loads(body)["payload"]) if body is not None else "its bytes are missing"
-        found.append(Waiting(*(tuple(part) if isinstance(part, list) else part for part in row), shape))
+        parts: list[Any] = [tuple(part) if isinstance(part, list) else part for part in row]
+        found.append(Waiting(*parts, shape=shape))
     return found
 
 

@@ -6,10 +6,12 @@ the unique index on subject and revision: the later one reads again and decides 
 
 import json
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -17,40 +19,46 @@ from artifacts.blobs import ROW_BYTES, BlobStore, name_of
 from contracts.canonical import canonical
 from contracts.errors import BadInput, Conflict, ExpressionFailed
 from contracts.floor import Floor, Flow
-from contracts.identity import new_id, new_ids
-from contracts.lifecycle import RELEASE, Stage, State, lane_of, move
-from queues.database import Connection, transaction
+from contracts.identity import new_ids
+from contracts.lifecycle import RELEASE, Stage, lane_of
+from pipeline.arrivals import Arrival, first_move, instant, known_orders, settle, settle_twins
+from pipeline.batch_book import Origin, Report, add_chunk, batch_of, end_batch, held_batch, note_chunk, rejects_of
+from pipeline.failpoints import failpoint
+from pipeline.sources import BadRow, Row, Source
+from pipeline.sources.excerpts import excerpt
+from pipeline.sources.rejects import RejectsFile
+from pipeline.sources.validation import RowValidator
+from pipeline.superseding import BeingApplied, supersede
+from queues.database import Connection, pin_plans, transaction
 from queues.doorbell import Doorbell
 from queues.mover import STAGING, STAGING_TYPES, Planned, Route, admit, perform
 from workcells.shapes import RowRefused
 from workcells.shapes.catalogue import Shape
 
-from pipeline.arrivals import Arrival, first_move, known_orders, settle
-from pipeline.failpoints import failpoint
-from pipeline.sources import BadRow, Row, Source
-from pipeline.sources.rejects import RejectsFile
-from pipeline.sources.validation import RowValidator
+__all__ = ["CHUNK_ROWS", "Intake", "RejectLimit", "Report", "check", "read_row", "take_in"]
 
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 8 * 1024 * 1024
 _TRIES = 8
+_PATIENT_TRIES = 4
 _RELEASE_ROWS = 5000
+_SHARE_FROM_ROWS = 1000
 
 
-@dataclass(slots=True)
-class Report:
-    """The account of one intake; `rows` is the sum of the other three counts."""
+class RejectLimit(NamedTuple):
+    """How many rejected rows are too many: a count, or a share in percent."""
 
-    batch_id: UUID | None = None
-    rows: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    duplicate: int = 0
-    context: int = 0
-    superseded: int = 0
-    resumed_at: int = 0
-    first_rejects: list[BadRow] = field(default_factory=list)
-    seconds: float = 0.0
+    rows: int | None = None
+    percent: float | None = None
+
+    def is_passed(self, rejected: int, rows: int, *, final: bool) -> bool:
+        """Say whether an intake has to stop. A share is looked at from the 1,000th row on, and at the end."""
+        if self.rows is not None:
+            return rejected > self.rows
+        return self.percent is not None and (final or rows >= _SHARE_FROM_ROWS) and rejected * 100 > self.percent * rows
+
+    def __str__(self) -> str:
+        return f"{self.percent:g} %" if self.percent is not None else str(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,55 +76,99 @@ class Intake:
     validator: RowValidator
     submitter: str
     doorbell: Doorbell | None = None
-    rejects: RejectsFile | None = None
-    progress: Callable[[Report, Source], None] = lambda report, source: None
-    max_rejects: int | None = None
+    rejects: str | None = None
+    """Path of the rejects file to write."""
+    progress: Callable[[Report, Source], None] | None = None
+    max_rejects: RejectLimit | None = None
+
+    def tell(self, report: Report, source: Source) -> None:
+        """Say how far it is, to whoever asked."""
+        if self.progress:
+            self.progress(report, source)
 
 
 def check(intake: Intake, source: Source) -> Report:
-    """Read and validate a whole source and write nothing: what `--dry-run` prints and `--strict` asks first."""
+    """Read, validate and compare a whole source and write nothing: what `--dry-run` prints and `--strict` asks first.
+
+    Rows are compared with the orders that exist. Those that repeat each other inside the source are told apart
+    only when they are taken in: that needs a memory of them all.
+    """
     started, report = time.monotonic(), Report()
-    for row in source.rows():
-        arrival = read_row(intake, row)
-        report.rows += 1
-        if arrival.code:
-            _count_reject(intake, report, row, arrival)
-        else:
-            report.accepted += 1
-            report.context += arrival.is_context
-        if report.rows % CHUNK_ROWS == 0:
-            intake.progress(report, source)
+    with ExitStack() as stack:
+        rejects = stack.enter_context(RejectsFile(intake.rejects)) if intake.rejects else None
+        for chunk in _chunks(intake, source):
+            with transaction(intake.conn, intake.workspace):
+                older = settle(chunk, _known(intake, chunk))
+            settle_twins(chunk)
+            _write_rejects(rejects, chunk)
+            add_chunk(report, _count(chunk, superseded=len(older)))
+            intake.tell(report, source)
     report.seconds = time.monotonic() - started
     return report
 
 
 def take_in(intake: Intake, source: Source, *, as_of: datetime | None = None) -> Report:
-    """Take in every row of a source and return the account. Raises what ends it early; the chunks before stand."""
+    """Take in every row of a source and return the account. Raises what ends it early; the chunks before stand.
+
+    Ages count from `as_of`, by default the newest revision in the source.
+    """
     started = time.monotonic()
-    report = _open_batch(intake, source)
-    newest = as_of
-    with transaction(intake.conn, intake.workspace):
-        intake.conn.execute(STAGING)
-    try:
-        for chunk in _chunks(intake, source, report):
-            if as_of is None:
-                newest = _newest(newest, chunk)
-            _take_chunk(intake, report, chunk, newest)
-            failpoint("intake.chunk_committed")
-            if intake.rejects:
-                intake.rejects.flush()
-            if not intake.flow.after_intake and intake.doorbell:
-                intake.doorbell.ring([lane_of(Stage.ROUTE)])
-            intake.progress(report, source)
-            if intake.max_rejects is not None and report.rejected > intake.max_rejects:
-                raise Conflict(f"{report.rejected} rows were rejected, more than the {intake.max_rejects} allowed; the batch was stopped after row {report.rows}", code="intake.too_many_rejects")
-    except BadInput as error:
-        _end_batch(intake, report, source, "failed", str(error))
-        raise
-    failpoint("intake.complete")
-    _end_batch(intake, report, source, "complete", "")
+    pin_plans(intake.conn)
+    intake.conn.execute(STAGING)
+    origin = Origin(intake.workspace, intake.flow.name, intake.floor_id, source.name, source.identity, intake.submitter)
+    with ExitStack() as stack:
+        # Opened before there is a batch: a file that cannot hold rejects stops an intake before it began.
+        rejects = stack.enter_context(RejectsFile(intake.rejects, after_row=10**18)) if intake.rejects else None
+        report = stack.enter_context(held_batch(intake.conn, origin))
+        if rejects:
+            _settle_rejects(intake, rejects, report)
+        try:
+            _take_chunks(intake, source, report, rejects, as_of)
+        except BadInput as error:
+            _end(intake, report, source, "failed", str(error))
+            raise
+        failpoint("intake.complete")
+        _end(intake, report, source, "complete", "")
     report.seconds = time.monotonic() - started
     return report
+
+
+def _take_chunks(intake: Intake, source: Source, report: Report, rejects: RejectsFile | None, as_of: datetime | None) -> None:
+    newest = as_of
+    for chunk in _chunks(intake, source, skip=report.resumed_at):
+        if as_of is None:
+            newest = _newest(newest, chunk)
+        _take_chunk(intake, report, chunk, newest, rejects)
+        failpoint("intake.chunk_committed")
+        # A broker that is down is told once: from there on the sweeper rings what is due.
+        if intake.doorbell and intake.doorbell.is_up and not intake.flow.after_intake:
+            intake.doorbell.ring([lane_of(Stage.ROUTE)])
+        intake.tell(report, source)
+        _hold_to_limit(intake, report, final=False)
+    _hold_to_limit(intake, report, final=True)
+
+
+def _hold_to_limit(intake: Intake, report: Report, *, final: bool) -> None:
+    if intake.max_rejects and intake.max_rejects.is_passed(report.rejected, report.rows, final=final):
+        raise BadInput(
+            f"{report.rejected} of {report.rows} rows were rejected, more than the {intake.max_rejects} allowed: "
+            f"stopped after row {report.rows}; the {report.accepted} accepted before stand",
+            hint="mend the file and take it in again: rows that are in already count as duplicates",
+            code="intake.too_many_rejects",
+        )
+
+
+def _settle_rejects(intake: Intake, rejects: RejectsFile, report: Report) -> None:
+    """Make the file hold exactly the rejects up to where this intake goes on from."""
+    rejects.keep(report.resumed_at)
+    if rejects.count != report.rejected:
+        # Another file than the killed intake wrote, or none: the database knows all but the rows' text.
+        rejects.keep(0)
+        for bad in rejects_of(intake.conn, intake.workspace, batch_of(report)):
+            rejects.add(bad)
+            if rejects.count % CHUNK_ROWS == 0:
+                rejects.flush()
+        rejects.flush()
 
 
 def read_row(intake: Intake, row: Row | BadRow) -> Arrival:
@@ -124,6 +176,7 @@ def read_row(intake: Intake, row: Row | BadRow) -> Arrival:
     arrival = Arrival(row.row_no, row.line, row.byte_offset)
     if isinstance(row, BadRow):
         arrival.outcome, arrival.code, arrival.field, arrival.message = "rejected", row.code, row.field, row.message
+        arrival.excerpt = row.excerpt
         return arrival
     try:
         value = intake.shape.normalise(row.value)
@@ -133,18 +186,24 @@ def read_row(intake: Intake, row: Row | BadRow) -> Arrival:
         arrival.subject_key, arrival.revision = _identity(intake.flow, value)
         arrival.body = canonical(value)
         arrival.is_context = intake.flow.is_context(value)
-    except ExpressionFailed as error:
-        arrival.outcome, arrival.code, arrival.message = "rejected", "intake.value", error.message
-        return arrival
     except RowRefused as error:
-        arrival.outcome, arrival.code, arrival.field, arrival.message = "rejected", error.instance_code, error.field, error.message
-        return arrival
+        return _refused(arrival, row, error.instance_code, error.message, error.field)
+    except ExpressionFailed as error:
+        return _refused(arrival, row, "intake.value", f"the flow cannot tell whether this row is context: {error.message}")
     except BadInput as error:
-        arrival.outcome, arrival.code, arrival.message = "rejected", "intake.number", error.message
-        return arrival
+        return _refused(arrival, row, "intake.number", error.message)
+    title = value.get("title")
+    arrival.goal = title[:200] if isinstance(title, str) else ""
     arrival.sha256 = name_of(arrival.body)
-    arrival.goal = str(value.get("title", ""))[:200]
     arrival.value = value
+    return arrival
+
+
+def _refused(arrival: Arrival, row: Row, code: str, message: str, at_field: str = "") -> Arrival:
+    arrival.outcome, arrival.code, arrival.field, arrival.message = "rejected", code, at_field, message
+    arrival.subject_key = arrival.revision = ""
+    arrival.body = b""
+    arrival.excerpt = excerpt(json.dumps(row.value, ensure_ascii=False).encode(errors="backslashreplace"))
     return arrival
 
 
@@ -153,109 +212,106 @@ def _identity(flow: Flow, value: dict[str, Any]) -> tuple[str, str]:
     for name, part in ((flow.subject_field, key), (flow.revision_field, revision)):
         if isinstance(part, bool) or not isinstance(part, (str, int)) or not 0 < len(str(part)) <= 500:
             raise RowRefused("intake.subject", f"/{name}", "expected a string of 1 to 500 characters, or an integer")
+        # Two spellings of one name would be two subjects that nobody can tell apart.
+        if isinstance(part, str) and not part.isascii() and not unicodedata.is_normalized("NFC", part):
+            message = "is not in the composed Unicode form (NFC): another spelling of it would look the same"
+            raise RowRefused("intake.subject", f"/{name}", message)
     return str(key), str(revision)
 
 
-def _count_reject(intake: Intake, report: Report, row: Row | BadRow, arrival: Arrival) -> None:
-    report.rejected += 1
-    bad = row if isinstance(row, BadRow) else BadRow(row.row_no, row.line, row.byte_offset, arrival.code, arrival.field, arrival.message, "")
-    if len(report.first_rejects) < 5:
-        report.first_rejects.append(bad)
-    if intake.rejects:
-        intake.rejects.add(bad)
-
-
-def _chunks(intake: Intake, source: Source, report: Report) -> Iterator[list[Arrival]]:
-    """Yield arrivals in chunks in which no subject is twice: the second one has to find the first one stored."""
+def _chunks(intake: Intake, source: Source, *, skip: int = 0) -> Iterator[list[Arrival]]:
+    """Yield arrivals in chunks in which no subject has two revisions: the second one has to find the first one stored."""
     chunk: list[Arrival] = []
-    keys: set[str] = set()
+    first_of: dict[str, Arrival] = {}
     size = 0
-    for row in source.rows(skip=report.resumed_at):
+    for row in source.rows(skip=skip):
         arrival = read_row(intake, row)
-        if chunk and (len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES or arrival.subject_key and arrival.subject_key in keys):
+        first = first_of.get(arrival.subject_key) if arrival.subject_key else None
+        if first is not None and (first.revision, first.sha256) == (arrival.revision, arrival.sha256):
+            arrival.twin, first = first, None
+        if first is not None or len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
             yield chunk
-            chunk, keys, size = [], set(), 0
-        if arrival.code:
-            _count_reject(intake, report, row, arrival)
-        keys.add(arrival.subject_key)
+            chunk, first_of, size = [], {}, 0
+            arrival.twin = None
+        if arrival.subject_key and arrival.twin is None:
+            first_of[arrival.subject_key] = arrival
         size += len(arrival.body)
         chunk.append(arrival)
     if chunk:
         yield chunk
 
 
-def _take_chunk(intake: Intake, report: Report, chunk: Sequence[Arrival], as_of: datetime | None) -> None:
+def _take_chunk(intake: Intake, report: Report, chunk: Sequence[Arrival], as_of: datetime | None, rejects: RejectsFile | None) -> None:
     for attempt in range(_TRIES):
         for arrival in chunk:
-            if arrival.code in ("intake.duplicate", "intake.older_revision", "intake.conflict"):
-                arrival.outcome, arrival.code, arrival.message, arrival.order_id = "accepted", "", "", None
+            arrival.reopen()
         try:
-            superseded = _write_chunk(intake, report, chunk, as_of)
-        except psycopg.errors.UniqueViolation:
+            done = _write_chunk(intake, report, chunk, as_of, rejects, patient=attempt < _PATIENT_TRIES)
+        except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
             continue  # another intake took one of these subjects: decide again with what it stored
-        except _BeingApplied as busy:
-            if attempt == _TRIES - 1:
-                raise Conflict(f"subject {busy} is being applied right now: its newer revision cannot come in", hint="run the same command again") from None
+        except BeingApplied:
             time.sleep(0.25 * 2**attempt)
             continue
-        report.rows += len(chunk)
-        for arrival in chunk:
-            if arrival.outcome == "accepted":
-                report.accepted += 1
-                report.context += arrival.is_context
-            elif arrival.outcome == "duplicate":
-                report.duplicate += 1
-            elif arrival.code == "intake.conflict":
-                _count_reject(intake, report, BadRow(arrival.row_no, arrival.line, arrival.byte_offset, arrival.code, "", arrival.message, ""), arrival)
-        report.superseded += superseded
+        add_chunk(report, done)
         return
     raise Conflict("other intakes keep taking the same subjects", hint="wait for them to end, then run the same command again")
 
 
-class _BeingApplied(Exception):
-    """The older revision of a subject is in the middle of an apply."""
-
-
-def _write_chunk(intake: Intake, report: Report, chunk: Sequence[Arrival], as_of: datetime | None) -> int:
+def _write_chunk(
+    intake: Intake, report: Report, chunk: Sequence[Arrival], as_of: datetime | None, rejects: RejectsFile | None, *, patient: bool
+) -> Report:
     conn, flow = intake.conn, intake.flow
     _store_large(intake, chunk)
     with transaction(conn, intake.workspace):
-        known = known_orders(conn, flow.name, (arrival.subject_key for arrival in chunk if arrival.subject_key))
-        superseded = settle(chunk, known)
-        if superseded:
-            _supersede(intake, superseded)
-        accepted = [arrival for arrival in chunk if arrival.outcome == "accepted"]
+        older = settle(chunk, _known(intake, chunk))
+        superseded = supersede(conn, older, by=intake.submitter, patient=patient)
+        accepted = [arrival for arrival in chunk if arrival.outcome == "accepted" and arrival.twin is None]
         row = conn.execute("SELECT clock()").fetchone()
         assert row is not None
         ids = new_ids(2 * len(accepted), row[0])
         for k, arrival in enumerate(accepted):
             arrival.order_id, arrival.item_id = ids[2 * k], ids[2 * k + 1]
+        settle_twins(chunk)
         _stage(conn, chunk, holds=flow.after_intake)
         admit(
-            conn, workspace=intake.workspace, batch=_batch(report), pod=intake.pod_id, flow=flow.name, submitter=intake.submitter,
+            conn, workspace=intake.workspace, batch=batch_of(report), pod=intake.pod_id, flow=flow.name, submitter=intake.submitter,
             actor=intake.submitter,
         )  # fmt: skip
         if flow.index:
             _index(intake, accepted)
-        conn.execute(
-            "UPDATE batches SET rows_read = rows_read + %s, accepted = accepted + %s, rejected = rejected + %s, duplicate = duplicate + %s, "
-            "context = context + %s, as_of = greatest(as_of, %s) WHERE id = %s",
-            [
-                len(chunk),
-                len(accepted),
-                sum(arrival.outcome == "rejected" for arrival in chunk),
-                sum(arrival.outcome == "duplicate" for arrival in chunk),
-                sum(arrival.is_context for arrival in accepted),
-                as_of,
-                report.batch_id,
-            ],
-        )
-    return len(superseded)
+        done = _count(chunk, superseded=superseded)
+        note_chunk(conn, report, done, as_of)
+        # On disk before the commit: a kill in between leaves lines too many, which the next run drops, and never too few.
+        _write_rejects(rejects, chunk)
+    return done
 
 
-def _batch(report: Report) -> UUID:
-    assert report.batch_id is not None
-    return report.batch_id
+def _known(intake: Intake, chunk: Sequence[Arrival]) -> dict[str, Any]:
+    return known_orders(intake.conn, intake.flow.name, (arrival.subject_key for arrival in chunk if arrival.subject_key))
+
+
+def _write_rejects(rejects: RejectsFile | None, chunk: Sequence[Arrival]) -> None:
+    if rejects:
+        for arrival in chunk:
+            if arrival.outcome == "rejected":
+                rejects.add(arrival.as_reject())
+        rejects.flush()
+
+
+def _count(chunk: Sequence[Arrival], *, superseded: int) -> Report:
+    """Return the account of one chunk."""
+    done = Report(rows=len(chunk), superseded=superseded)
+    for arrival in chunk:
+        if arrival.outcome == "accepted":
+            done.accepted += 1
+            done.context += arrival.is_context
+        elif arrival.outcome == "duplicate":
+            done.duplicate += 1
+        else:
+            done.rejected += 1
+            if len(done.first_rejects) < 5:
+                done.first_rejects.append(arrival.as_reject())
+    return done
 
 
 def _store_large(intake: Intake, chunk: Sequence[Arrival]) -> None:
@@ -276,30 +332,6 @@ def _stage(conn: Connection, chunk: Sequence[Arrival], *, holds: bool) -> None:
             )  # fmt: skip
 
 
-_OPEN_ITEMS = """
-SELECT q.item_id, q.fence, q.stage, q.state, q.lane, o.subject_key FROM orders o JOIN items i ON i.order_id = o.id JOIN queue q ON q.item_id = i.id
- WHERE o.id = ANY(%s) AND q.state <> 'dead' ORDER BY q.item_id FOR NO KEY UPDATE OF q
-"""
-
-
-def _supersede(intake: Intake, orders: Sequence[UUID]) -> None:
-    """End the work on older revisions, wherever it stands, their open proposals first."""
-    rows = intake.conn.execute(_OPEN_ITEMS, [list(orders)]).fetchall()
-    for _, _, stage, state, _, key in rows:
-        if (stage, state) == ("apply", "leased"):
-            raise _BeingApplied(key)
-    intake.conn.execute("SELECT void_proposals(%s, 'superseded')", [[row[0] for row in rows]])
-    planned = [
-        Planned(item, fence, Route((move("supersede", Stage(stage), State(state)),), lane, ("a newer revision arrived",), finding="superseded"))
-        for item, fence, stage, state, lane, _ in rows
-    ]
-    perform(intake.conn, planned, by=intake.submitter)
-    # Orders without a live item (a dead letter) end here: their newer revision takes over.
-    intake.conn.execute(
-        "UPDATE orders SET state = 'superseded', closed_at = clock(), finding = 'superseded' WHERE id = ANY(%s) AND state = 'open'", [list(orders)]
-    )
-
-
 def _index(intake: Intake, accepted: Sequence[Arrival]) -> None:
     columns: list[list[str]] = [[] for _ in range(7)]
     mention_from: list[str] = []
@@ -309,79 +341,51 @@ def _index(intake: Intake, accepted: Sequence[Arrival]) -> None:
         value = arrival.value or {}
         title, body = str(value.get(index["title"]) or ""), str(value.get(index["body"]) or "")
         facts = {key: part for key, part in value.items() if key not in (index["title"], index["body"])}
-        row = (arrival.subject_key, arrival.revision, str(value.get("kind") or ""), str(value.get("state") or ""), title, body, json.dumps(facts))
+        kind, state = str(value.get("kind") or ""), str(value.get("state") or "")
+        row = (arrival.subject_key, arrival.revision, kind, state, title, body, json.dumps(facts))
         for column, cell in zip(columns, row, strict=True):
             column.append(cell)
         for key in intake.shape.mentions(value):
             mention_from.append(arrival.subject_key)
             mention_to.append(key)
     intake.conn.execute(
-        "SELECT index_subjects(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)", [intake.workspace, intake.flow.name, *columns, mention_from, mention_to]
+        "SELECT index_subjects(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [intake.workspace, intake.flow.name, *columns, mention_from, mention_to],
     )
 
 
 def _newest(newest: datetime | None, chunk: Sequence[Arrival]) -> datetime | None:
     """Return the latest revision that is a timestamp: the data's own now, from which ages count."""
     for arrival in chunk:
-        if arrival.outcome != "rejected" and len(arrival.revision) >= 19:
-            try:
-                at = datetime.fromisoformat(arrival.revision)
-            except ValueError:
-                continue
-            at = at if at.tzinfo else at.replace(tzinfo=UTC)
-            newest = at if newest is None or at > newest else newest
+        at = instant(arrival.revision)
+        if at is not None and (newest is None or at > newest):
+            newest = at
     return newest
 
 
-def _open_batch(intake: Intake, source: Source) -> Report:
-    """Make the batch row, or take up the one that a killed intake of the very same file left reading."""
-    print_ = source.fingerprint
-    identity = f"{source.name}|{print_}" if print_ is not None else f"stream|{new_id()}"
-    with transaction(intake.conn, intake.workspace) as conn:
-        left = conn.execute(
-            "SELECT id, rows_read, accepted, rejected, duplicate, context FROM batches "
-            "WHERE workspace_id = %s AND flow = %s AND source_identity = %s AND state = 'reading' ORDER BY created_at DESC LIMIT 1",
-            [intake.workspace, intake.flow.name, identity],
-        ).fetchone()
-        if left:
-            return Report(left[0], left[1], left[2], left[3], left[4], left[5], resumed_at=left[1])
-        trigger, batch = new_id(), new_id()
-        conn.execute(
-            "INSERT INTO triggers (id, workspace_id, kind, source, actor) VALUES (%s, %s, 'batch', %s, %s)",
-            [trigger, intake.workspace, source.name, intake.submitter],
-        )
-        conn.execute(
-            "INSERT INTO batches (id, workspace_id, trigger_id, floor_id, flow, source, source_identity, submitter) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [batch, intake.workspace, trigger, intake.floor_id, intake.flow.name, source.name, identity, intake.submitter],
-        )
-    return Report(batch)
-
-
-def _end_batch(intake: Intake, report: Report, source: Source, state: str, error: str) -> None:
+def _end(intake: Intake, report: Report, source: Source, state: str, error: str) -> None:
     """Record how the batch ended, then start what waited for it. The sweeper does the same for an intake that died here."""
-    with transaction(intake.conn, intake.workspace) as conn:
-        if intake.flow.index and state == "complete" and report.accepted:
+    if intake.flow.index and report.accepted:
+        with transaction(intake.conn, intake.workspace) as conn:
             conn.execute("SELECT refresh_lexicon(%s, %s)", [intake.workspace, intake.flow.name])
-        conn.execute(
-            "UPDATE batches SET state = %s, error = %s, finished_at = clock(), source_sha256 = decode(%s, 'hex') WHERE id = %s",
-            [state, error[:500], source.sha256, report.batch_id],
-        )
+    end_batch(intake.conn, intake.workspace, report, state=state, error=error, sha256=source.sha256)
     if intake.flow.after_intake:
-        _release(intake, report)
+        _release(intake, report, "its batch is complete" if state == "complete" else "its batch ended early")
     if intake.doorbell:
         intake.doorbell.ring([lane_of(Stage.ROUTE)])
 
 
-def _release(intake: Intake, report: Report) -> None:
-    route = Route((RELEASE,), lane_of(Stage.ROUTE), ("its batch is complete",))
+def _release(intake: Intake, report: Report, note: str) -> None:
+    route = Route((RELEASE,), lane_of(Stage.ROUTE), (note,))
     while True:
         with transaction(intake.conn, intake.workspace) as conn:
             rows = conn.execute(
-                "SELECT item_id, fence FROM queue WHERE wait = 'dependency' AND waiting_on = %s ORDER BY item_id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED",
+                "SELECT item_id, fence FROM queue WHERE wait = 'dependency' AND waiting_on = %s "
+                "ORDER BY item_id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED",
                 [f"batch {report.batch_id}", _RELEASE_ROWS],
             ).fetchall()
             perform(conn, (Planned(item, fence, route) for item, fence in rows), by=intake.submitter)
-        if intake.doorbell and rows:
+        if intake.doorbell and intake.doorbell.is_up and rows:
             intake.doorbell.ring([lane_of(Stage.ROUTE)])
         if len(rows) < _RELEASE_ROWS:
             return

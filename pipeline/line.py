@@ -100,7 +100,7 @@ class Line:
         """
         if not works:
             return {}
-        with transaction(self.conn, {work.claimed.workspace_id for work in works}):
+        with transaction(self.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
             self._load_batches({work.claimed.batch_id for work in works} - self._batches.keys())
             pods = list({work.claimed.pod_id for work in works})
             self._autonomy = dict(self.conn.execute("SELECT id, autonomy FROM pods WHERE id = ANY(%s)", [pods]).fetchall())

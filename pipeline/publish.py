@@ -78,13 +78,15 @@ def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Reg
             return PublishedFloor(current[0], floor)
         for name, autonomy in floor.pods.items():
             conn.execute(
-                "INSERT INTO pods (id, workspace_id, name, autonomy) VALUES (%s, %s, %s, %s) ON CONFLICT (workspace_id, name) DO UPDATE SET autonomy = excluded.autonomy",
+                "INSERT INTO pods (id, workspace_id, name, autonomy) VALUES (%s, %s, %s, %s) "
+                "ON CONFLICT (workspace_id, name) DO UPDATE SET autonomy = excluded.autonomy",
                 [new_id(), workspace, name, autonomy],
             )
         for lane, limits in floor.lanes.items():
             conn.execute(
                 "INSERT INTO lanes (workspace_id, name, max_active, per_minute, changed_by) VALUES (%s, %s, %s, %s, %s) "
-                "ON CONFLICT (workspace_id, name) DO UPDATE SET max_active = excluded.max_active, per_minute = excluded.per_minute, changed_at = clock(), changed_by = excluded.changed_by",
+                "ON CONFLICT (workspace_id, name) DO UPDATE SET max_active = excluded.max_active, per_minute = excluded.per_minute, "
+                "changed_at = clock(), changed_by = excluded.changed_by",
                 [workspace, lane, limits.max_active, limits.per_minute, by],
             )
         row = conn.execute("SELECT clock()").fetchone()

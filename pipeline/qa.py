@@ -7,11 +7,12 @@ from uuid import UUID
 
 from artifacts.shelf import Artifact, Body, ProposalRow, Record, Verdict
 from contracts.canonical import canonical
+from contracts.contract import Uncertainty
 from contracts.errors import ExpressionFailed
 from contracts.identity import new_id
 from contracts.language import Check, Contract
 from contracts.lifecycle import CLEAR, Cause, Stage, State, Wait, lane_of, move
-from contracts.nouns import Citation, Finding, Proposal
+from contracts.nouns import Citation, Finding, Outcome, Proposal
 from queues.database import transaction
 
 from pipeline.artifact import finding_row, load_products
@@ -64,6 +65,10 @@ def _judge(line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict
             found = [] if all_hold else _broken(check, values)
         checks.append({"check": check.name, "passed": not found, "findings": [finding.model_dump() for finding, _ in found]})
         failed += found
+    if contract.uncertainty is not None:
+        found = _doubts(contract.uncertainty, product.outcome)
+        checks.append({"check": "uncertainty", "passed": not found, "findings": [finding.model_dump() for finding, _ in found]})
+        failed += found
     body = canonical({"contract": contract.key, "artifact": product.value_sha256.hex(), "as_of": work.as_of, "checks": checks})
     verdict = Verdict(
         work.item_id, new_id(claimed.moved_at), claimed.workspace_id, work.fence, work.contract_id, product.value_sha256, not failed, body
@@ -73,6 +78,15 @@ def _judge(line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict
     if isinstance(product.outcome, Proposal):
         return _propose(line, work, contract, verdict, product.outcome)
     return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, finding=_finding_of(product.value), records=[verdict])
+
+
+def _doubts(uncertainty: Uncertainty, outcome: Outcome) -> list[tuple[Finding, str]]:
+    """Return a finding when the cell is less sure of its work than its contract lets pass."""
+    confidence = getattr(outcome, "confidence", 1.0)
+    if confidence >= uncertainty.below:
+        return []
+    finding = Finding(code="qa.uncertain", message=f"its confidence is {confidence:g}, below {uncertainty.below:g}")
+    return [(finding, "refuse" if uncertainty.then == "refuse" else "person")]
 
 
 def _broken(check: Check, values: Mapping[str, Any]) -> list[tuple[Finding, str]]:

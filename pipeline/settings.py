@@ -5,11 +5,12 @@ import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from contracts.errors import BadSetting
-from contracts.lifecycle import Role
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from contracts.errors import BadSetting
+from contracts.lifecycle import Role
 
 PREFIX = "SHOPFLOOR_"
 ELSEWHERE = {
@@ -23,7 +24,8 @@ ELSEWHERE = {
 class Settings(BaseSettings):
     """Everything that can be set, each by `SHOPFLOOR_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+    # An empty variable is an unset one: that is how shells and compose files leave one out.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     data_dir: Path | None = Field(None, description="folder of the embedded services, blobs, secrets and logs")
     database_url: SecretStr | None = Field(None, description="external PostgreSQL, as a role that may migrate; unset: the embedded one")
@@ -43,9 +45,13 @@ class Settings(BaseSettings):
     workers: int = Field(2, ge=1, le=64, description="propose worker processes that `up` starts")
     threads: int = Field(1, ge=1, le=64, description="batches that one worker process works on at a time")
     batch: int = Field(200, ge=1, le=1000, description="items that one claim may lease")
-    mode: Literal["fused", "strict"] = Field("fused", description="strict: every step is committed before the next; fused: neighbours share a commit")
+    mode: Literal["fused", "strict"] = Field(
+        "fused", description="strict: every step is committed before the next; fused: neighbours share a commit"
+    )
     lease_seconds: float = Field(30.0, ge=1, le=3600, description="how long a lease lasts without a heartbeat")
-    step_seconds: float = Field(300.0, ge=1, le=86400, description="how long one batch may take in one worker before its leases are left to run out")
+    step_seconds: float = Field(
+        300.0, ge=1, le=86400, description="how long one batch may take in one worker before its leases are left to run out"
+    )
     sweep_seconds: float = Field(1.0, ge=0.1, le=60, description="pause between two rounds of the sweeper")
     tracker_dir: Path | None = Field(None, description="folder that the applier `tracker` writes to; unset: tracker/ in the data folder")
     github_url: str = Field("https://api.github.com", description="REST address for the applier `github`")
@@ -55,9 +61,17 @@ class Settings(BaseSettings):
     @field_validator("database_url", *(f"database_url_{role.value}" for role in Role))
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith("postgresql://"):
-            seen = value.get_secret_value().partition("://")[0][:20]
-            raise ValueError(f"starts with {seen + '://'!r}: expected postgresql://")
+        return _with_scheme(value, "postgresql://")
+
+    @field_validator("broker_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        return _with_scheme(value, "redis://", "rediss://", "unix://")
+
+    @field_validator("github_url")
+    @classmethod
+    def _web(cls, value: str) -> str:
+        _with_scheme(SecretStr(value), "https://", "http://")
         return value
 
     @cached_property
@@ -71,6 +85,24 @@ class Settings(BaseSettings):
         return value
 
 
+def _with_scheme(value: SecretStr | None, *schemes: str) -> SecretStr | None:
+    """Return an address that starts with one of `schemes`. What stands after the scheme is never repeated: it may hold a password."""
+    if value is None:
+        return None
+    text = value.get_secret_value()
+    if not text.startswith(schemes):
+        scheme, found, _ = text.partition("://")
+        seen = f"starts with {scheme[:20] + found!r}" if found else "has no scheme"
+        raise ValueError(f"{seen}: expected {' or '.join(schemes)}")
+    try:
+        has_place = bool(urlsplit(text).port or True)
+    except ValueError:
+        has_place = False
+    if not has_place:
+        raise ValueError("cannot be read: expected a number as its port, and brackets closed")
+    return value
+
+
 def load() -> Settings:
     """Return the settings of this process. Raises BadSetting for an unknown name or a value that cannot be used."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | ELSEWHERE.keys()
@@ -82,10 +114,14 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        name = f"{PREFIX}{str(first['loc'][0]).upper()}" if first["loc"] else "the settings"
-        message = first["msg"].removeprefix("Value error, ")
-        joint = " " if message.startswith("starts with") else ": "
-        raise BadSetting(f"{name}{joint}{message}", hint="see: shopfloor settings") from None
+        field = str(first["loc"][0]) if first["loc"] else ""
+        name = f"{PREFIX}{field.upper()}"
+        if first["type"] == "value_error":
+            raise BadSetting(f"{name} {first['msg'].removeprefix('Value error, ')}", hint="see: shopfloor settings") from None
+        # The field's own words, and what stands there; the addresses and tokens all fail as value_error above.
+        expected = first["msg"].replace("Input should be", "expected").partition(", unable")[0].replace("'", "")
+        seen = os.environ.get(name, "")[:60]
+        raise BadSetting(f"{name} is {seen!r}: {expected}", hint="see: shopfloor settings") from None
 
 
 def described(settings: Settings) -> list[dict[str, Any]]:
@@ -94,6 +130,7 @@ def described(settings: Settings) -> list[dict[str, Any]]:
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         shown = "set" if isinstance(value, SecretStr) else None if value is None else str(value)
-        rows.append({"name": f"{PREFIX}{name.upper()}", "value": shown, "default": None if field.default is None else str(field.default), "means": field.description})
+        default = None if field.default is None else str(field.default)
+        rows.append({"name": f"{PREFIX}{name.upper()}", "value": shown, "default": default, "means": field.description})
     rows += [{"name": name, "value": os.environ.get(name), "default": None, "means": means} for name, means in sorted(ELSEWHERE.items())]
     return rows

@@ -3,18 +3,19 @@
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import psycopg
 import structlog
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import APPROVE, CEILINGS, LAPSE, REJECT, RELEASE, RETURN, Cause, Role, Stage, State, lane_of, move
-from queues.claims import close_claim
+from queues.claims import close_if_empty
 from queues.database import Connection, transaction
 from queues.doorbell import Doorbell
 from queues.mover import Planned, Route, perform
 
+from pipeline.batch_book import fail_abandoned
 from pipeline.compose import Shop
 from pipeline.failpoints import failpoint
 from pipeline.retries import backoff_seconds
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 NAME = "sweeper"
 _MOST = 1000
 _UPKEEP_SECONDS = 600.0
+_ABANDONED_SECONDS = 600.0
+"""Time for somebody to run a killed intake again, which then goes on where it stopped."""
 
 _DEAD_CLAIMS = "SELECT id FROM claims WHERE closed_at IS NULL AND until < clock() ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED"
 _THEIRS = """
@@ -46,9 +49,7 @@ def expire_leases(conn: Connection) -> int:
             planned.append(Planned(item, fence, route, delay_seconds=0.0 if last else backoff_seconds(Cause.CRASH, crashes + 1)))
         perform(conn, planned, by=NAME)
         for claim in dead:
-            left = conn.execute("SELECT count(*) FROM queue WHERE claim_id = %s", [claim]).fetchone()
-            if left and left[0] == 0:
-                close_claim(conn, claim)
+            close_if_empty(conn, claim)
     failpoint("sweep.expired")
     return len(planned)
 
@@ -69,6 +70,11 @@ def release_dependants(conn: Connection) -> int:
         route = Route((RELEASE,), lane_of(Stage.ROUTE), ("its batch is complete",))
         planned = [Planned(item, fence, route) for item, fence in conn.execute(_COMPLETE, [_MOST]).fetchall()]
         return len(perform(conn, planned, by=NAME).done)
+
+
+def end_abandoned(conn: Connection) -> int:
+    """End batches whose intake died and did not come back, so that what waits for them may start."""
+    return fail_abandoned(conn, seconds=_ABANDONED_SECONDS)
 
 
 _DECIDED = """
@@ -118,17 +124,32 @@ def upkeep(conn: Connection) -> None:
     """Make partitions ahead, and mark workers that have been silent for long as stopped."""
     with transaction(conn, None):
         conn.execute("SELECT extend_partitions()")
+        # A claim is closed with its last item. One that is not, were it ever to be, would keep that item for good.
+        conn.execute("UPDATE claims SET closed_at = NULL WHERE closed_at IS NOT NULL AND id IN (SELECT claim_id FROM queue WHERE claim_id IS NOT NULL)")
         conn.execute("UPDATE workers SET stopped_at = clock() WHERE stopped_at IS NULL AND beat_at < clock() - interval '10 minutes'")
+
+
+_DUTIES: dict[str, Callable[[Connection], int]] = {
+    "expired": expire_leases,
+    "abandoned": end_abandoned,
+    "released": release_dependants,
+    "followed": follow_decisions,
+    "lapsed": lapse_proposals,
+}
 
 
 def sweep(conn: Connection, doorbell: Doorbell | None) -> dict[str, int]:
     """Do one round and return what it did; on a healthy line all counts are zero but `rung`."""
-    done = {
-        "expired": expire_leases(conn),
-        "released": release_dependants(conn),
-        "followed": follow_decisions(conn),
-        "lapsed": lapse_proposals(conn),
-    }
+    done = {}
+    for what, act in _DUTIES.items():
+        try:
+            done[what] = act(conn)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            # One row that the database refuses must not keep the others, nor the rings, from their turn.
+            log.error("sweep.refused", duty=what, error=_first_line(error))
+            done[what] = 0
     due = [lane for (lane,) in conn.execute("SELECT lane FROM lanes_due()")]
     done["rung"] = doorbell.ring(due) if doorbell else 0
     return done

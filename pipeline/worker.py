@@ -27,11 +27,29 @@ from pipeline.commit import Hand
 from pipeline.compose import Shop
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
+from pipeline.returning import return_counted
 
 log = structlog.get_logger()
 
 DRAIN_SECONDS = 30.0
 _EXIT_HUNG = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A claim that could not be brought to an end."""
+
+    claim_id: UUID
+    workspaces: frozenset[UUID]
+    counts: bool
+    """True when the accident was ours and not the database's: then it counts as an attempt."""
+
+    def give_back(self, conn: Connection, by: str) -> list[str]:
+        """Return its items to their lanes, those that were expired meanwhile being no longer its own; return the lanes."""
+        with transaction(conn, self.workspaces):
+            if self.counts:
+                return return_counted(conn, self.claim_id, by=by, note="the worker had an accident outside any step")
+            return give_back(conn, self.claim_id, by=by, note="the database went away, or the lease was lost")
 
 
 @dataclass
@@ -53,8 +71,9 @@ class Worker:
         self._batch, self._lease = settings.batch, settings.lease_seconds
         self._doorbell = self.shop.doorbell()
         self._heart = Heartbeat(
-            self._connect, self.id, lease_seconds=self._lease, limit_seconds=settings.step_seconds, on_hang=self._hung
+            self._connect, self.id, lease_seconds=self._lease, limit_seconds=settings.step_seconds, on_hang=self._hung, on_beat=self._return_left
         )
+        self._left: list[Left] = []
         self._local = threading.local()
         self._draining = threading.Event()
         self._served = frozenset(self.lanes)
@@ -71,6 +90,8 @@ class Worker:
         stop = threading.Event()
         _on_signals(stop.set)
         ears.start()
+        for lane in self._served:
+            self._doorbell.heard(lane)  # a ring that died with its hearer would hold the next one back
         self._doorbell.ring(self._served)  # reconcile at start: what became due while nobody listened
         log.info("worker.ready", worker=self.name, lanes=sorted(self._served))
         stop.wait()
@@ -105,6 +126,9 @@ class Worker:
             # The database went away, or a lease was lost: the leases run out and the sweeper brings the items back.
             log.warning("batch.dropped", worker=self.name, lane=lane, error=str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
             self._forget_line()
+        except Exception:  # an accident outside any step: it is counted against the batch, and the worker serves on
+            log.exception("batch.failed", worker=self.name, lane=lane)
+            self._forget_line()
 
     def _one_batch(self, lane: str) -> None:
         line, turns = self._line()
@@ -118,8 +142,11 @@ class Worker:
         line.lease_holds = lambda: self._heart.holds(claim.id)
         try:
             rings = advance(line, self._hand(claim), claim, self._mode)
-        except BaseException:
-            self._return_rest(claim)
+        except Exception as error:
+            # The connection first: the server then ends what it still does for us, and lets go of the rows.
+            self._forget_line()
+            is_ours = not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, ShopfloorError))
+            self._return_rest(Left(claim.id, frozenset(item.workspace_id for item in claim.items), is_ours))
             raise
         finally:
             self._heart.drop(claim.id)
@@ -129,14 +156,19 @@ class Worker:
     def _hand(self, claim: Claim) -> Hand:
         return Hand(self.name, self.id, claim.id, lambda lane: lane in self._carries and not self._draining.is_set())
 
-    def _return_rest(self, claim: Claim) -> None:
-        """Give back what an accident of ours left leased, so that it need not wait for the lease to run out."""
+    def _return_rest(self, left: "Left") -> None:
+        """Give back what an accident left leased; when the database is away, as soon as it answers a heartbeat again."""
         try:
-            with self._connect() as conn, transaction(conn, {item.workspace_id for item in claim.items}):
-                lanes = give_back(conn, claim.id, by=self.name, note="the worker had an accident")
-            self._doorbell.ring(lanes)
+            with self._connect() as conn:
+                self._doorbell.ring(left.give_back(conn, self.name))
         except (psycopg.Error, ShopfloorError) as error:
-            log.warning("claim.left", claim=str(claim.id), error=type(error).__name__)
+            log.warning("claim.left", claim=str(left.claim_id), error=type(error).__name__)
+            self._left.append(left)
+
+    def _return_left(self, conn: Connection) -> None:
+        while self._left:
+            self._left[0].give_back(conn, self.name)
+            del self._left[0]
 
     def _forget_line(self) -> None:
         line: Line | None = getattr(self._local, "line", None)

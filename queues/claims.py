@@ -131,11 +131,23 @@ def close_claim(conn: Connection, claim_id: UUID) -> None:
     conn.execute("UPDATE claims SET closed_at = clock() WHERE id = %s AND closed_at IS NULL", [claim_id], prepare=True)
 
 
+def close_if_empty(conn: Connection, claim_id: UUID) -> None:
+    """Mark a claim unless something is still leased under it: a row that another session has locked is not gone.
+
+    Call inside a transaction over the workspaces of its items.
+    """
+    conn.execute(
+        "UPDATE claims SET closed_at = clock() WHERE id = %s AND closed_at IS NULL AND NOT EXISTS (SELECT FROM queue WHERE claim_id = %s)",
+        [claim_id, claim_id],
+        prepare=True,
+    )
+
+
 _LEFT = "SELECT item_id, fence, stage, workspace_id, lane FROM queue WHERE claim_id = %s ORDER BY item_id FOR NO KEY UPDATE SKIP LOCKED"
 
 
 def give_back(conn: Connection, claim_id: UUID, *, by: str, note: str) -> list[str]:
-    """Return to their lanes the items that a claim still holds, and close it; return the lanes to ring.
+    """Return to their lanes the items that a claim still holds, and close it if all are; return the lanes to ring.
 
     Counts nothing against the items. Call inside a transaction over their workspaces.
     """
@@ -144,5 +156,5 @@ def give_back(conn: Connection, claim_id: UUID, *, by: str, note: str) -> list[s
         Planned(item, fence, Route((move("give_back", Stage(stage), State.LEASED),), lane, (note,))) for item, fence, stage, _, lane in left
     ]
     perform(conn, planned, by=by)
-    close_claim(conn, claim_id)
+    close_if_empty(conn, claim_id)
     return sorted({row[4] for row in left})

@@ -1,16 +1,17 @@
 """Connections: one login per role, workspaces set per transaction, errors in our words."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from uuid import UUID
 
 import psycopg
-from contracts.errors import Unavailable
 from psycopg.conninfo import conninfo_to_dict
+from contracts.errors import BadSetting, Unavailable
 
 Connection = psycopg.Connection
 
-_CONNECT_SECONDS = 5
+# For each address that a name has. A command that cannot reach its database says so within five seconds.
+_CONNECT_SECONDS = 4
 
 # Without statistics PostgreSQL sorts the whole backlog for every claim; workers read by index, always.
 _WORKER_PLANS = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off"
@@ -23,6 +24,12 @@ def connect(url: str, *, name: str = "shopfloor", worker: bool = False) -> Conne
     """
     try:
         conn = psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS, application_name=name, prepare_threshold=2)
+    except psycopg.ProgrammingError:
+        # What libpq says here repeats the URL, password and all.
+        raise BadSetting(
+            "a database URL cannot be read: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+            hint="check SHOPFLOOR_DATABASE_URL and the URLs of the roles; a password's special characters are written as %XX",
+        ) from None
     except psycopg.OperationalError as error:
         raise Unavailable(
             f"the database at {where(url)} cannot be reached: {_first_line(error)}",
@@ -31,8 +38,13 @@ def connect(url: str, *, name: str = "shopfloor", worker: bool = False) -> Conne
         ) from None
     conn.execute("SET search_path = shopfloor")
     if worker:
-        conn.execute(_WORKER_PLANS)
+        pin_plans(conn)
     return conn
+
+
+def pin_plans(conn: Connection) -> None:
+    """Make this session read by index alone: on a table that was empty a minute ago no statistics say so."""
+    conn.execute(_WORKER_PLANS)
 
 
 def where(url: str) -> str:
@@ -46,9 +58,13 @@ def where(url: str) -> str:
 
 
 @contextmanager
-def transaction(conn: Connection, workspaces: UUID | Iterable[UUID] | None) -> Iterator[Connection]:
-    """Open a transaction that sees the rows of `workspaces` and no others; None sees none, or all for sweep and audit."""
-    with conn.transaction():
+def transaction(conn: Connection, workspaces: UUID | Iterable[UUID] | None, *, pipelined: bool = False) -> Iterator[Connection]:
+    """Open a transaction that sees the rows of `workspaces` and no others; None sees none, or all for sweep and audit.
+
+    `pipelined` sends statements without waiting for the answer of each: a round trip for every fetch instead of for
+    every statement. An error then surfaces at the next fetch or at the end. COPY is not possible in it.
+    """
+    with conn.pipeline() if pipelined else nullcontext(), conn.transaction():
         if workspaces is not None:
             ids = [workspaces] if isinstance(workspaces, UUID) else workspaces
             conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [",".join(map(str, ids))])

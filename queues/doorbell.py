@@ -43,6 +43,8 @@ class Doorbell:
         for lane in sorted(set(lanes)):
             try:
                 if not self.client.set(self._mark(lane), 1, nx=True, px=RING_TTL_MS):
+                    if not 0 <= self.client.pttl(self._mark(lane)) <= RING_TTL_MS:
+                        self.client.delete(self._mark(lane))  # not a mark of ours: it would silence the lane for ever
                     continue
                 self.broker.enqueue(Message(queue_name=lane, actor_name=_actor(lane), args=(), kwargs={}, options={}))
                 self.broker.wake(lane)
@@ -52,6 +54,7 @@ class Doorbell:
                 self._mend(lane, error)
             except redis.RedisError as error:
                 self._note(False, str(error))
+                break  # it is down or hung: every further lane would wait for its time-out
         return rung
 
     def heard(self, lane: str) -> None:
@@ -131,8 +134,11 @@ class _Bell(RedisBroker):
         return f"{self.namespace}:wake:{lane}"
 
     def keys_of(self, lane: str) -> list[str]:
-        """Return every key that a lane's rings use."""
-        return [f"{self.namespace}:{lane}", f"{self.namespace}:{lane}.msgs", self.token(lane)]
+        """Return every key that a lane's rings use, those that dramatiq shares among lanes included."""
+        return [
+            f"{self.namespace}:{lane}", f"{self.namespace}:{lane}.msgs", f"{self.namespace}:{lane}.XQ", f"{self.namespace}:{lane}.XQ.msgs",
+            f"{self.namespace}:__acks__.{self.broker_id}.{lane}", f"{self.namespace}:__heartbeats__", self.token(lane),
+        ]  # fmt: skip
 
 
 class _Ear(_RedisConsumer):
@@ -156,7 +162,9 @@ class _Ear(_RedisConsumer):
             if not taken:
                 self._blocking.blpop([self.broker.token(self.queue_name)], timeout=_BLOCK_SECONDS)
                 return None
-            message = Message.decode(taken[0])
+            # Of what lies in the queue, the id alone is believed: whatever it says, it can be no more than a ring of this lane.
+            said = Message.decode(taken[0])
+            message: Message[Any] = Message(self.queue_name, _actor(self.queue_name), (), {}, {}, str(said.message_id))
             self.queued_message_ids.add(message.message_id)
             return dramatiq.MessageProxy(message)
         except (DecodeError, TypeError, KeyError, AttributeError, UnicodeDecodeError):

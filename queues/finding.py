@@ -91,11 +91,12 @@ class Filter:
     archived: bool = False
 
 
+# OFFSET 0: the view is asked row by row as the page is walked in order of ids, never for the whole queue at once.
 _FROM_QUEUE = """
 SELECT q.item_id AS id, o.subject_key AS subject, q.flow, coalesce(k.name, '') AS cell, q.lane, q.stage, q.state,
        s.reason, s.since, s.waiting_on, CASE WHEN q.state = 'ready' THEN q.due_at END AS due_at, i.batch_id,
        i.payload_sha256
-  FROM queue q JOIN standing s ON s.item_id = q.item_id
+  FROM queue q CROSS JOIN LATERAL (SELECT * FROM standing t WHERE t.item_id = q.item_id OFFSET 0) s
   JOIN items i ON i.id = q.item_id JOIN orders o ON o.id = q.order_id LEFT JOIN contracts k ON k.id = q.contract_id
  WHERE {where} ORDER BY q.item_id LIMIT %(limit)s
 """

@@ -23,14 +23,16 @@ class Heartbeat:
     """Renews held claims every third of the lease, and knows by the process's own clock which still hold.
 
     A claim held longer than `limit_seconds` is not renewed any more: its step hangs, and the lease is how others
-    get the items back. Then `on_hang` is called once, from the heartbeat's thread.
+    get the items back. Then `on_hang` is called once, from the heartbeat's thread. `on_beat` is called after each
+    beat, with its connection: the database answers.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], worker_id: UUID, *, lease_seconds: float, limit_seconds: float, on_hang: Callable[[UUID], None]
-    ) -> None:
+        self, connect: Callable[[], Connection], worker_id: UUID, *, lease_seconds: float, limit_seconds: float, on_hang: Callable[[UUID], None],
+        on_beat: Callable[[Connection], None] = lambda conn: None,
+    ) -> None:  # fmt: skip
         self._connect, self._worker_id = connect, worker_id
-        self._lease, self._limit, self._on_hang = lease_seconds, limit_seconds, on_hang
+        self._lease, self._limit, self._on_hang, self._on_beat = lease_seconds, limit_seconds, on_hang, on_beat
         self._held: dict[UUID, tuple[float, float]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -67,6 +69,7 @@ class Heartbeat:
             try:
                 conn = conn or self._connect()
                 self._beat(conn)
+                self._on_beat(conn)
             except (psycopg.Error, ShopfloorError) as error:
                 log.warning("heartbeat.failed", error=str(error).splitlines()[0][:200] if str(error) else type(error).__name__)
                 if conn is not None:

@@ -210,6 +210,8 @@ _ADMIT = (
     SELECT order_id, %(workspace)s, %(batch)s, %(pod)s, %(flow)s, goal, subject_key, revision, sha256, %(submitter)s,
            CASE state WHEN 'done' THEN 'done' ELSE 'open' END, CASE state WHEN 'done' THEN clock() END, CASE state WHEN 'done' THEN 'context' ELSE '' END
       FROM arriving WHERE outcome = 'accepted'
+     -- Two intakes of the same subjects then wait for each other in one direction.
+     ORDER BY subject_key COLLATE "C"
     """,
     """
     INSERT INTO items (id, workspace_id, order_id, batch_id, row_no, flow, payload_sha256)

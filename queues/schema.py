@@ -87,7 +87,7 @@ def migrate(url: str) -> tuple[str, str]:
             conn.exec_driver_sql(f"SET search_path = {SCHEMA}")
             conn.exec_driver_sql("SET statement_timeout = 0")
             before = version_of(raw)
-            _refuse_newer(before)
+            refuse_newer(before)
             conn.commit()
             config = _config()
             config.attributes["connection"] = conn
@@ -112,7 +112,8 @@ def _need_owner(conn: psycopg.Connection) -> None:
         raise Refused(f"{conn.info.user} may not act as {OWNER}, which owns the schema", hint=f"GRANT {OWNER} TO {conn.info.user}", code="schema.roles")
 
 
-def _refuse_newer(version: str) -> None:
+def refuse_newer(version: str) -> None:
+    """Raise Refused when a database's version is one that this code has never heard of."""
     from alembic.script import ScriptDirectory
 
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}

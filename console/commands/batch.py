@@ -178,7 +178,7 @@ def _result_line(row: dict[str, Any]) -> str:
 
 
 def _reject_line(row: dict[str, Any]) -> str:
-    field = f", {row['field']}" if row["field"] else ""
+    field = f", {row['field']}" if row["field"] and not row["message"].startswith(row["field"]) else ""
     return printable(f"line {row['line']}, byte {row['byte_offset']}{field}: {row['message']} [{row['code']}]")
 
 

@@ -1,5 +1,6 @@
 """doctor: can this factory work, and does everything hold that must."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--strict", is_flag=True, help="check every invariant over one snapshot of the database; one line per violation")
 @click.option("--failpoints", is_flag=True, help="list the places where SHOPFLOOR_FAIL may kill, hang or raise, for tests")
-@click.option("--most", type=click.IntRange(1, 10_000), default=20, show_default=True, help="violations told per invariant; the rest are counted")
+@click.option("--most", type=click.IntRange(1, 10_000), default=20, show_default=True, help="violations told per invariant")
 @formats()
 def doctor(strict: bool, failpoints: bool, most: int, form: str) -> None:
     """Check services, logins, workers, disk and clocks; with --strict, every invariant.
@@ -44,7 +45,8 @@ def _examine(form: str) -> int:
     if form == "json":
         document({"healthy": not worst(signs), "checks": [sign._asdict() for sign in signs]})
     else:
-        table([{"check": sign.name, "is": sign.status, "seen": sign.said, "next": sign.hint} for sign in signs], ["check", "is", "seen", "next"])
+        rows = [{"check": sign.name, "is": sign.status, "seen": sign.said, "next": sign.hint} for sign in signs]
+        table(rows, ["check", "is", "seen", "next"])
     return worst(signs)
 
 
@@ -84,5 +86,6 @@ def _tell(form: str, checked: "tuple[Checked, ...]", seconds: float) -> None:
             click.echo(f"invariant {one.number}: and {one.total - len(one.violations)} more; see --most and --json")
         if one.status == "vacuous":
             click.echo(f"vacuous {one.number}: {one.note}")
-    counts = {status: sum(one.status == status for one in checked) for status in ("ok", "violated", "vacuous")}
-    click.echo(f"{len(checked)} invariants in {age(seconds)}: {counts['ok']} hold, {counts['violated']} violated, {counts['vacuous']} vacuous", err=True)
+    counts = Counter(one.status for one in checked)
+    said = f"{counts['ok']} hold, {counts['violated']} violated, {counts['vacuous']} vacuous"
+    click.echo(f"{len(checked)} invariants in {age(seconds)}: {said}", err=True)

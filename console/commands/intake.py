@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-
 from console.acting import Span
 from console.output import document, formats, printable, progress, progress_done
 
@@ -13,11 +12,11 @@ from console.output import document, formats, printable, progress, progress_done
 @click.option("--flow", help="flow of the floor; may be left out when it has one")
 @click.option("--format", "kind", type=click.Choice(["jsonl", "json", "csv", "tsv"]), help="unset: by name and first bytes")
 @click.option("--cast", "casts", multiple=True, metavar="COLUMN=TYPE", help="type of a CSV column: int, number, bool, json, timestamp")
-@click.option("--dry-run", is_flag=True, help="read and validate everything, write nothing")
-@click.option("--strict", is_flag=True, help="validate everything first; one bad row and nothing is taken in")
+@click.option("--dry-run", is_flag=True, help="read and validate everything, write nothing but the rejects file")
+@click.option("--strict", is_flag=True, help="one bad row and nothing is taken in (exit 2)")
 @click.option("--rejects", "rejects_path", metavar="FILE", help="write rejected rows here, a JSON line each")
-@click.option("--max-rejects", metavar="N", type=click.IntRange(0), help="stop when more rows than this are rejected")
-@click.option("--expect-rows", metavar="N", type=click.IntRange(0), help="refuse a file that holds another number of rows")
+@click.option("--max-rejects", metavar="N|P%", help="stop when more rows are rejected; the batch fails, rows before stand (exit 2)")
+@click.option("--expect-rows", metavar="N", type=click.IntRange(0), help="refuse a file that holds another number of rows (exit 2)")
 @click.option("--as-of", metavar="INSTANT", help="what ages count from; unset: the newest revision in the source")
 @click.option("--wait", is_flag=True, help="until every order has ended or waits for a person")
 @click.option("--timeout", default="10m", show_default=True, type=Span(), help="for --wait: 30s, 10m, 2h")
@@ -25,98 +24,113 @@ from console.output import document, formats, printable, progress, progress_done
 def intake(file: str, **options: Any) -> None:
     """Take in a file of rows: JSONL, a JSON array, CSV or TSV, plain or gzip; - is standard input.
 
-    The same file twice adds nothing; a killed intake goes on where it stopped.
+    The same file twice adds nothing; a killed intake goes on where it stopped. Rejected rows do not change the exit code:
+    see --strict and --max-rejects.
 
     \b
     Example:
       shopfloor intake issues.jsonl.gz --flow issue-sweep --rejects rejects.jsonl
     """
+    from console.session import session
     from contracts.lifecycle import Role
+    from pipeline.logs import configure
     from pipeline.publish import floor_in_force
     from pipeline.setup import SERVICE, load_registry
-    from pipeline.taking import only_flow, open_intake, rejects_beside
+    from pipeline.taking import only_flow, open_intake, preview_file, reject_limit, take_file
 
-    from console.session import session
-
-    with session(Role.INTAKE) as open_session:
-        flow = only_flow(floor_in_force(open_session.conn, open_session.workspace).floor, options["flow"])
+    wanted = _wanted(file, options)
+    limit = reject_limit(options["max_rejects"]) if options["max_rejects"] else None
+    # What the parts log is for services; a person gets one line of our own.
+    configure("error")
+    with session(Role.INTAKE) as here:
+        flow = only_flow(floor_in_force(here.conn, here.workspace).floor, options["flow"])
         # On the embedded default a machine submits, so that the one person here may review it.
-        submitter = SERVICE if open_session.shop.settings.is_embedded and open_session.shop.settings.token is None else open_session.actor
+        submitter = SERVICE if here.shop.settings.is_embedded and here.shop.settings.token is None else here.actor
+        doorbell = None if options["dry_run"] else here.shop.doorbell()
         job = open_intake(
-            open_session.conn, open_session.shop.store, open_session.workspace, flow, load_registry(), submitter=submitter,
-            doorbell=open_session.shop.doorbell(), rejects=rejects_beside(options["rejects_path"]), max_rejects=options["max_rejects"],
-            progress=_show,
+            here.conn, here.shop.store, here.workspace, flow, load_registry(), submitter=submitter, doorbell=doorbell,
+            rejects=options["rejects_path"], max_rejects=limit, progress=_show,
         )  # fmt: skip
-        report = _run(job, file, options)
-        progress_done()
+        try:
+            report = preview_file(job, wanted) if options["dry_run"] else take_file(job, wanted)
+        finally:
+            progress_done()
         figures = summary(report, flow)
-        if options["wait"] and report.batch_id is not None:
-            from pipeline.batches import wait_for_batch
+        if options["dry_run"] or not options["wait"]:
+            _say(report, figures, options)
+        else:
+            _wait(here, report, figures, options)
+    if doorbell is not None and not doorbell.is_up:
+        click.echo("the broker cannot be reached: the rows are in, work on them starts when it is back", err=True)
+    if options["dry_run"]:
+        _refuse_what_would_be(job, wanted, report)
 
-            figures["account"] = wait_for_batch(open_session.conn, open_session.workspace, report.batch_id, seconds=options["timeout"])
-    if options["form"] == "json":
-        document(figures)
-    else:
-        _tell(report, figures, options)
 
+def _wanted(file: str, options: dict[str, Any]) -> Any:
+    """Return what the options ask for. Raises BadInput before anything is opened."""
+    from contracts.errors import BadInput
+    from pipeline.taking import STANDARD_INPUT, FromFile
 
-def _run(job: Any, file: str, options: dict[str, Any]) -> Any:
-    from pipeline.intake import check, take_in
-    from pipeline.sources import open_source
-
+    needs_two_passes = options["strict"] or options["expect_rows"] is not None
+    if file == STANDARD_INPUT and needs_two_passes and not options["dry_run"]:
+        raise BadInput("standard input can be read only once: --strict and --expect-rows need a file", hint="save it to a file first")
     casts = dict(_cast(text) for text in options["casts"])
     as_of = _instant(options["as_of"]) if options["as_of"] else None
-    if options["strict"] or options["dry_run"] or options["expect_rows"] is not None:
-        _refuse_stream(file)
-        with open_source(file, format=options["kind"], casts=casts) as source:
-            report = check(job, source)
-        _hold_to(report, options)
-        if options["dry_run"]:
-            return report
-    with open_source(file, format=options["kind"], casts=casts) as source:
-        return take_in(job, source, as_of=as_of)
-
-
-def _hold_to(report: Any, options: dict[str, Any]) -> None:
-    from contracts.errors import BadInput
-
-    if options["expect_rows"] is not None and report.rows != options["expect_rows"]:
-        raise BadInput(f"the source holds {report.rows} rows: expected {options['expect_rows']}; nothing was taken in", code="source.rows")
-    if options["strict"] and report.rejected and not options["dry_run"]:
-        first = report.first_rejects[0]
-        raise BadInput(
-            f"{report.rejected} of {report.rows} rows would be rejected; nothing was taken in. First: {place(first)}",
-            hint="shopfloor intake FILE --dry-run --rejects rejects.jsonl lists them all",
-            code="source.strict",
-        )
-
-
-def _refuse_stream(file: str) -> None:
-    from contracts.errors import BadInput
-
-    if file == "-":
-        raise BadInput("standard input can be read only once: --strict, --dry-run and --expect-rows need a file", hint="save it to a file first")
+    return FromFile(file, options["kind"], casts, as_of, options["strict"], options["expect_rows"])
 
 
 def _cast(text: str) -> tuple[str, str]:
     from contracts.errors import BadInput
 
-    column, equals, kind = text.partition("=")
+    column, equals, kind = text.rpartition("=")
     if not (column and equals and kind):
-        raise BadInput(f"--cast {text!r}: expected COLUMN=TYPE, such as --cast number=int")
+        raise BadInput(f"--cast {text[:80]!r}: expected COLUMN=TYPE, such as --cast number=int")
     return column, kind
 
 
 def _instant(text: str) -> Any:
-    from datetime import UTC, datetime
+    from datetime import datetime
 
     from contracts.errors import BadInput
 
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise BadInput(f"--as-of {text!r}: expected an ISO instant, such as 2026-01-31T12:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+        at = None
+    if at is None or at.tzinfo is None:
+        raise BadInput(f"--as-of {text[:40]!r}: expected an instant with its offset, such as 2026-01-31T12:00:00Z")
+    return at
+
+
+def _refuse_what_would_be(job: Any, wanted: Any, report: Any) -> None:
+    """Raise what the real run would: a preview in a script then needs no reading."""
+    from contracts.errors import BadInput
+    from pipeline.taking import refuse_unfit
+
+    refuse_unfit(wanted, report)
+    if job.max_rejects and job.max_rejects.is_passed(report.rejected, report.rows, final=True):
+        raise BadInput(
+            f"{report.rejected} of {report.rows} rows would be rejected, more than the {job.max_rejects} allowed",
+            code="intake.too_many_rejects",
+        )
+
+
+def _wait(here: Any, report: Any, figures: dict[str, Any], options: dict[str, Any]) -> None:
+    """Print the account, with how the batch's orders ended once they have."""
+    from contracts.errors import Conflict
+    from pipeline.batches import wait_for_batch
+
+    try:
+        figures["ends"] = wait_for_batch(
+            here.conn, here.workspace, report.batch_id, seconds=options["timeout"],
+            progress=lambda: progress(f"batch {report.batch_id} is open"),
+        )["orders"]  # fmt: skip
+    except Conflict:
+        _say(report, figures, options)
+        raise
+    finally:
+        progress_done()
+    _say(report, figures, options)
 
 
 def place(bad: Any) -> str:
@@ -146,15 +160,22 @@ def _show(report: Any, source: Any) -> None:
     progress(f"intake{share} · {report.rows} rows · {report.rejected} rejected · {report.duplicate} duplicate")
 
 
-def _tell(report: Any, figures: dict[str, Any], options: dict[str, Any]) -> None:
+def _say(report: Any, figures: dict[str, Any], options: dict[str, Any]) -> None:
+    if options["form"] == "json":
+        document(figures)
+        return
     done = "would be taken in" if options["dry_run"] else "taken in"
+    if report.resumed_at:
+        click.echo(f"went on after row {report.resumed_at}, where an intake of this file was stopped")
     click.echo(
-        f"{report.rows} rows: {report.accepted} {done} ({report.context} as context), {report.rejected} rejected, {report.duplicate} duplicate"
-        f" in {report.seconds:.1f} s"
+        f"{report.rows} rows: {report.accepted} {done} ({report.context} as context), {report.rejected} rejected, "
+        f"{report.duplicate} duplicate in {report.seconds:.1f} s"
     )
     for bad in report.first_rejects:
         click.echo(f"  {place(bad)}")
     if report.rejected > len(report.first_rejects):
         click.echo(f"  … and {report.rejected - len(report.first_rejects)} more")
+    if "ends" in figures:
+        click.echo("orders: " + ", ".join(f"{count} {state}" for state, count in figures["ends"].items()))
     if report.batch_id is not None:
         click.echo(f"next: shopfloor batch show {report.batch_id}")

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def status(check: bool, form: str) -> None:
     """Show every lane: what is ready, active, waiting and stalled, and what to type.
 
-    Waiting is for a person, a time, a pause or a limit; stalled is work that could move and does not.
-    A ? is not known, which is not zero. NET is what the last 5 minutes added to a lane.
+    WAIT is for a person or other work; HELD is paused, not due yet, or over a limit; stalled (!) is work that could
+    move and does not. NET is what the last 5 minutes added to a lane, `even` where it keeps up. A ? is not known,
+    which is not zero.
 
     \b
     Example:
@@ -87,27 +88,31 @@ def _say(board: "Board", workspace: str, broker: bool | None, *, brief: bool) ->
     _say_totals(board.totals)
 
 
-_COLUMNS = ("READY", "ACTIVE", "SILENT", "WAIT", "HELD", "DEAD", "OLDEST", "DONE 5m", "FAILED", "NET", "WORKERS")
+_COLUMNS = {
+    "READY": 8, "ACTIVE": 8, "SILENT": 8, "WAIT": 7, "HELD": 7, "DEAD": 6, "OLDEST": 8, "DONE/5m": 9, "FAIL": 6, "NET": 8,
+    "WORK": 6,
+}  # fmt: skip
+"""Heads of the columns with their widths; with the lane's name they fit into 100 characters."""
 
 
 def _say_lanes(lanes: "list[Lane]") -> None:
     if not lanes:
         click.echo("  no lane has work or workers yet: shopfloor up, then shopfloor intake FILE")
         return
-    width = max(18, *(len(lane.lane) for lane in lanes))
-    click.echo(_paint(f"  {'LANE':<{width}}" + "".join(f"{name:>8}" for name in _COLUMNS), "bright_black"))
+    width = max(17, *(len(lane.lane) for lane in lanes))
+    heads = "".join(f"{name:>{size}}" for name, size in _COLUMNS.items())
+    click.echo(_paint(f"  {'LANE':<{width}}{heads}", "bright_black"))
     for lane in lanes:
-        held = lane.paused + lane.backoff + lane.limited
-        failed = "–" if lane.failed_share is None else f"{100 * lane.failed_share:.0f} %"
+        failed = "–" if lane.failed_share is None else f"{100 * lane.failed_share:.0f}%"
         net = "even" if lane.net_flow is None else f"{lane.net_flow:+,}"
         cells = (
-            lane.ready, lane.active, lane.silent, lane.waiting, held, lane.dead, age(lane.oldest_ready_seconds),
-            lane.finished, failed, net, lane.workers,
+            lane.ready, lane.active, lane.silent, lane.waiting, lane.paused + lane.backoff + lane.limited, lane.dead,
+            age(lane.oldest_ready_seconds), lane.finished, failed, net, lane.workers,
         )  # fmt: skip
-        line = f"  {lane.lane:<{width}}" + "".join(
-            f"{cell:>8,}" if isinstance(cell, int) else f"{cell:>8}" for cell in cells
-        )
-        click.echo(_paint(f"{line}  ◀ stalled", "red") if lane.stalled else line)
+        shown = (f"{part:,}" if isinstance(part, int) else part for part in cells)
+        row = "".join(f"{part:>{size}}" for part, size in zip(shown, _COLUMNS.values(), strict=True))
+        line = f"{'!' if lane.stalled else ' '} {lane.lane:<{width}}{row}"
+        click.echo(_paint(line, "red") if lane.stalled else line)
     click.echo()
 
 
@@ -129,8 +134,9 @@ def _say_attention(board: "Board", broker: bool | None) -> None:
 
 def _say_totals(totals: dict[str, Any]) -> None:
     reading = f", {totals['reading']} being read" if totals["reading"] else ""
+    plural = "" if totals["batches"] == 1 else "es"
     click.echo(
-        f"  totals   {totals['batches']:,} batches{reading}: {totals['rows']:,} rows = {totals['accepted']:,} accepted"
+        f"  totals   {totals['batches']:,} batch{plural}{reading}: {totals['rows']:,} rows = {totals['accepted']:,} accepted"
         f" ({totals['context']:,} context) + {totals['rejected']:,} rejected + {totals['duplicate']:,} duplicate"
     )
     click.echo(f"           {totals['in_queue']:,} items on the line, {totals['ended']:,} ended")

@@ -5,14 +5,14 @@ from pipeline.invariants.look import Look, Tally, tell
 
 _BATCHES = """
 WITH account AS (
-  SELECT batch_id, count(*) AS rows, max(row_no) AS last_row, count(*) FILTER (WHERE outcome = 'accepted') AS accepted,
+  SELECT batch_id, max(row_no) AS last_row, count(*) FILTER (WHERE outcome = 'accepted') AS accepted,
          count(*) FILTER (WHERE outcome = 'rejected') AS rejected, count(*) FILTER (WHERE outcome = 'duplicate') AS duplicate
     FROM inspect.batch_rows GROUP BY batch_id),
 shelved AS (
   SELECT batch_id, count(*) AS items FROM inspect.items
    WHERE finding = 'context' AND stage = 'archive' AND state = 'done' GROUP BY batch_id),
 counts AS (
-  SELECT b.id, b.rows_total, b.accepted, b.rejected, b.duplicate, b.context, coalesce(a.rows, 0) AS rows, coalesce(a.last_row, 0) AS last_row,
+  SELECT b.id, b.rows_total, b.accepted, b.rejected, b.duplicate, b.context, coalesce(a.last_row, 0) AS last_row,
          coalesce(a.accepted, 0) AS accepted_rows, coalesce(a.rejected, 0) AS rejected_rows, coalesce(a.duplicate, 0) AS duplicate_rows,
          coalesce(s.items, 0) AS shelved
     FROM inspect.batches b LEFT JOIN account a ON a.batch_id = b.id LEFT JOIN shelved s ON s.batch_id = b.id

@@ -51,7 +51,8 @@ SELECT 6, 'apply ' || a.id || ' of proposal ' || a.proposal_id || CASE
       THEN ': its clearance of tier ' || c.tier || ' asked for ' || c.needed || ' decisions'
     WHEN c.needed < t.needed THEN ': its clearance asked for ' || c.needed || ' decisions, the contract demands ' || t.needed
     WHEN coalesce(v.people, 0) < c.needed
-      THEN ' began with ' || coalesce(v.people, 0) || ' of ' || c.needed || ' valid decisions by people other than author, submitter and editors'
+      THEN ' began with ' || coalesce(v.people, 0) || ' of ' || c.needed
+           || ' valid decisions by people other than author, submitter and editors'
     ELSE ' began while its clearance is ' || c.state END
   FROM inspect.applies a JOIN inspect.proposals p ON p.id = a.proposal_id JOIN inspect.items i ON i.id = p.item_id
   LEFT JOIN inspect.clearances c ON c.proposal_id = a.proposal_id

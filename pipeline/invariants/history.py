@@ -29,13 +29,12 @@ lives AS (
          count(*) FILTER (WHERE from_stage = 'rework' AND to_stage = 'workcell') AS rounds,
          count(*) FILTER (WHERE move = ANY (%(afresh)s)) AS afresh
     FROM steps GROUP BY item_id)
-SELECT said.number, 'item ' || coalesce(i.id, l.item_id) || said.text
-  FROM lives l FULL JOIN inspect.items i ON i.id = l.item_id
+SELECT said.number, 'item ' || i.id || said.text
+  FROM inspect.items i LEFT JOIN lives l ON i.id = l.item_id
   LEFT JOIN unnest(%(names)s::text[], %(versions)s::text[], %(rounds)s::int[]) AS k (name, version, rounds)
          ON (k.name, k.version) = (i.contract, i.contract_version)
   CROSS JOIN LATERAL (VALUES
     (2, CASE WHEN l.item_id IS NULL THEN ' has no moves'
-             WHEN i.id IS NULL THEN ' has moves and was never created'
              WHEN (i.stage, i.state) <> (l.stage, l.state)
                THEN ' stands in ' || i.stage || '/' || i.state || ', its last move (' || l.last_no || ') ended in '
                     || l.stage || '/' || l.state END),
@@ -44,7 +43,8 @@ SELECT said.number, 'item ' || coalesce(i.id, l.item_id) || said.text
     (2, CASE WHEN l.risen_at IS NOT NULL THEN ': move ' || l.risen_at || ' leaves a terminal state and is no revival by a named actor' END),
     (3, CASE WHEN l.fence_back_at IS NOT NULL THEN ': the fence of move ' || l.fence_back_at || ' does not grow'
              WHEN i.fence <> l.fence THEN ' carries fence ' || i.fence || ', its last move fence ' || l.fence END),
-    (4, CASE WHEN l.fence_ahead_at IS NOT NULL THEN ': an attempt before the fence of move ' || l.fence_ahead_at || ' is missing' END),
+    (4, CASE WHEN l.fence_back_at IS NULL AND l.fence_ahead_at IS NOT NULL
+               THEN ': an attempt before the fence of move ' || l.fence_ahead_at || ' is missing' END),
     (14, CASE WHEN i.rework_rounds < l.rounds OR i.rework_rounds > l.rounds + l.afresh
                 THEN ' counts ' || i.rework_rounds || ' rework rounds, its history has ' || l.rounds
               WHEN l.rounds > coalesce(k.rounds, %(default_rounds)s) * (1 + l.afresh)
@@ -54,7 +54,7 @@ SELECT said.number, 'item ' || coalesce(i.id, l.item_id) || said.text
   ) AS said (number, text)
  WHERE said.text IS NOT NULL
    -- Told apart only for the few that something is wrong with.
-   AND (l.item_id IS NULL OR i.id IS NULL OR (i.stage, i.state, i.fence) <> (l.stage, l.state, l.fence)
+   AND (l.item_id IS NULL OR (i.stage, i.state, i.fence) <> (l.stage, l.state, l.fence)
         OR coalesce(l.gap_at, l.jump_at, l.risen_at, l.fence_back_at, l.fence_ahead_at) IS NOT NULL
         OR i.rework_rounds > 0 OR l.rounds > 0 OR i.depth > %(max_depth)s)
 """

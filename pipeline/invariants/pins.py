@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.errors import BadContract
+from contracts.errors import BadInput
 from contracts.language import Contract, parse_contract
 from contracts.lifecycle import CEILINGS, Cause
 from queues.database import Connection
@@ -49,6 +49,6 @@ def read_pins(conn: Connection) -> Pins:
     for contract_id, body in conn.execute("SELECT id, body FROM contracts"):
         try:
             found[contract_id] = parse_contract(bytes(body))
-        except BadContract:
+        except BadInput:
             continue
     return Pins(found)

@@ -21,7 +21,8 @@ _CHUNK = 2_000
 
 def check_contracts(look: Look, tally: Tally) -> None:
     """Note published contracts whose bytes are not those that were published, or are no contract."""
-    for name, version, sha256, body in look.conn.execute("SELECT name, version, sha256, body FROM inspect.contracts ORDER BY name, version"):
+    rows = look.conn.execute("SELECT name, version, sha256, body FROM inspect.contracts ORDER BY name, version")
+    for name, version, sha256, body in rows:
         data = body.encode()
         if hashlib.sha256(data).hexdigest() != sha256:
             tally.add(10, f"contract {name}@{version} changed after it was published: its bytes do not hash to {sha256}")
@@ -81,7 +82,8 @@ def _envelope_problem(contract: Contract, envelope: Any) -> str:
 
 
 def _differing(
-    envelope: dict[str, Any], item: UUID, contract: Contract, action: str, target: str, adapter: str, epoch: int, precondition: bytes, expires_at: datetime
+    envelope: dict[str, Any], item: UUID, contract: Contract, action: str, target: str, adapter: str, epoch: int,
+    precondition: bytes, expires_at: datetime,
 ) -> Iterator[str]:  # fmt: skip
     """Yield the names of the parts that a proposal's row repeats otherwise than its envelope has them."""
     payload = hashlib.sha256(canonical(envelope["payload"])).hexdigest()
@@ -97,7 +99,8 @@ def _differing(
 
 
 _ATTEMPTS = """
-SELECT t.item_id, t.fence, t.contract_id, coalesce(q.contract_id, z.contract_id), t.outcome, t.input_sha256, i.bytes, t.output_sha256, o.bytes
+SELECT t.item_id, t.fence, t.contract_id, coalesce(q.contract_id, z.contract_id), t.outcome,
+       t.input_sha256, i.bytes, t.output_sha256, o.bytes
   FROM attempts t LEFT JOIN bodies i ON i.item_id = t.item_id AND i.sha256 = t.input_sha256
   LEFT JOIN bodies o ON o.item_id = t.item_id AND o.sha256 = t.output_sha256
   LEFT JOIN queue q ON q.item_id = t.item_id LEFT JOIN archived_items z ON z.item_id = t.item_id

@@ -15,9 +15,8 @@ _REFERENCES = (
     ("orders", "pod_id", "pods"),
     ("items", "order_id", "orders"),
     ("items", "batch_id", "batches"),
-    *((child, "item_id", "items") for child in (
-        "queue", "archived_items", "moves", "attempts", "bodies", "artifacts", "artifact_inputs", "evidence", "verdicts", "findings", "proposals", "applies",
-    )),
+    *((child, "item_id", "items") for child in ("queue", "archived_items", "moves", "attempts", "bodies", "proposals", "applies")),
+    *((child, "item_id", "items") for child in ("artifacts", "artifact_inputs", "evidence", "verdicts", "findings")),
     *((child, "order_id", "orders") for child in ("queue", "archived_items", "proposals")),
     *((child, "pod_id", "pods") for child in ("queue", "archived_items")),
     ("clearances", "proposal_id", "proposals"),
@@ -30,11 +29,11 @@ _REFERENCES = (
 )  # fmt: skip
 
 _STRAYS = """
-SELECT 13, '{child} {column} ' || c.{column} || ': ' || count(*) || ' rows belong to workspace ' || c.workspace_id || CASE
-    WHEN p.id IS NULL THEN ', and that row of {parent} does not exist' ELSE ', that row of {parent} to ' || p.workspace_id END
-  FROM {child} c LEFT JOIN {parent} p ON p.id = c.{column}
- WHERE c.{column} IS NOT NULL AND p.workspace_id IS DISTINCT FROM c.workspace_id
- GROUP BY c.{column}, c.workspace_id, p.id, p.workspace_id
+SELECT 13, '{child} of {parent} ' || p.id || ': ' || count(*) || ' rows belong to workspace ' || c.workspace_id
+       || ', their parent to ' || p.workspace_id
+  FROM {child} c JOIN {parent} p ON p.id = c.{column}
+ WHERE p.workspace_id <> c.workspace_id
+ GROUP BY p.id, c.workspace_id, p.workspace_id
 """
 
 
@@ -49,17 +48,22 @@ _SECURITY = """
 WITH tables AS (
   SELECT c.oid, c.relname, c.relrowsecurity, c.relforcerowsecurity FROM pg_class c
    WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p')
-     AND (c.relname = 'workspaces' OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'workspace_id' AND NOT a.attisdropped))),
-logins AS (SELECT oid, rolname, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles WHERE rolname = ANY (%(logins)s))
+     AND (c.relname = 'workspaces'
+          OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'workspace_id' AND NOT a.attisdropped))),
+logins AS (
+  SELECT oid, rolname, rolsuper, rolbypassrls, rolcreaterole OR rolcreatedb OR rolreplication AS rolmore
+    FROM pg_roles WHERE rolname = ANY (%(logins)s))
 SELECT 13, 'table ' || relname || ': row security is ' || CASE WHEN NOT relrowsecurity THEN 'off' ELSE 'not forced on its owner' END
   FROM tables WHERE NOT relrowsecurity OR NOT relforcerowsecurity
 UNION ALL
-SELECT 13, 'role ' || rolname || ' ' || CASE WHEN rolsuper THEN 'is a superuser' WHEN rolbypassrls THEN 'can bypass row security' ELSE 'may make roles or databases, or replicate' END
-  FROM logins WHERE rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
+SELECT 13, 'role ' || rolname || CASE WHEN rolsuper THEN ' is a superuser' WHEN rolbypassrls THEN ' can bypass row security'
+                                      ELSE ' may make roles or databases, or replicate' END
+  FROM logins WHERE rolsuper OR rolbypassrls OR rolmore
 UNION ALL
 SELECT 13, 'role ' || name || ' does not exist' FROM unnest(%(logins)s) AS name WHERE name NOT IN (SELECT rolname FROM logins)
 UNION ALL
-SELECT 13, 'role ' || l.rolname || ' is a member of ' || r.rolname FROM pg_auth_members m JOIN logins l ON l.oid = m.member JOIN pg_roles r ON r.oid = m.roleid
+SELECT 13, 'role ' || l.rolname || ' is a member of ' || r.rolname
+  FROM pg_auth_members m JOIN logins l ON l.oid = m.member JOIN pg_roles r ON r.oid = m.roleid
 UNION ALL
 SELECT 13, 'role ' || l.rolname || ' owns ' || o.what || ' ' || o.name FROM logins l JOIN (
     SELECT relowner AS owner, 'relation' AS what, relname::text AS name FROM pg_class
@@ -84,7 +88,10 @@ SELECT coalesce(nullif(application_name, ''), 'a session') || ' (' || usename ||
    AND starts_with(state, 'idle in transaction') AND clock_timestamp() - state_change > make_interval(secs => %(idle)s)
  ORDER BY pid
 """
-_PREPARED = "SELECT 'prepared transaction ' || gid || ' of ' || owner || ' since ' || prepared FROM pg_prepared_xacts WHERE database = current_database()"
+_PREPARED = """
+SELECT 'prepared transaction ' || gid || ' of ' || owner || ' since ' || prepared
+  FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared
+"""
 
 
 def check_sessions(look: Look, tally: Tally) -> None:

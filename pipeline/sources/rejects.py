@@ -37,8 +37,7 @@ class RejectsFile:
         try:
             if not stat.S_ISREG(os.fstat(self._handle).st_mode):
                 raise BadInput(f"{self.name} cannot hold rejects: expected a regular file")
-            keep_bytes = self._kept(after_row)
-            os.ftruncate(self._handle, keep_bytes)
+            self.keep(after_row)
             os.fchmod(self._handle, 0o600)
         except OSError as error:
             os.close(self._handle)
@@ -46,6 +45,12 @@ class RejectsFile:
         except BadInput:
             os.close(self._handle)
             raise
+
+    def keep(self, after_row: int) -> None:
+        """Drop everything behind row `after_row`, in the file and in the buffer."""
+        self._lines.clear()
+        self.count = 0
+        os.ftruncate(self._handle, self._kept(after_row))
 
     def add(self, bad: BadRow) -> None:
         """Queue one reject for the next flush."""
@@ -91,6 +96,7 @@ class RejectsFile:
         """Return how many bytes of the file are whole lines for rows up to `after_row`."""
         keep_bytes = 0
         with os.fdopen(os.dup(self._handle), "rb", buffering=_READ_BYTES) as old:
+            old.seek(0)
             for number, line in enumerate(old, 1):
                 row_no = _row_of(line)
                 if row_no is None:

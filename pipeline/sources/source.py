@@ -39,6 +39,7 @@ class Source:
         self._casts = casts
         self._limits = limits
         self._is_taken = False
+        self._parser: Parse | None = None
         self.name = opened.name
         head, chunks = peek(iter(self._raw), len(GZIP_MAGIC))
         is_named_gzip = opened.name.lower().endswith(".gz")
@@ -55,6 +56,20 @@ class Source:
     def fingerprint(self) -> Fingerprint | None:
         """The file as it was when it was opened; None for a stream."""
         return self._opened.fingerprint
+
+    @property
+    def identity(self) -> str | None:
+        """Equal for the same unchanged file read in the same way: what a killed intake knows its source by. None for a stream."""
+        seen = self._opened.fingerprint
+        if seen is None:
+            return None
+        casts = ",".join(f"{column}={kind}" for column, kind in sorted(self._casts.items()))
+        return f"{seen.dev}:{seen.ino}:{seen.size_bytes}:{seen.mtime_ns} {self.format} {casts}".rstrip()
+
+    @property
+    def may_end_badly(self) -> bool:
+        """True when the end of the source can say that all of it is unusable: a torn archive, an array or quote left open."""
+        return self.is_gzip or self.format != "jsonl"
 
     @property
     def total_bytes(self) -> int | None:
@@ -77,36 +92,29 @@ class Source:
         Raises BadSource, after the rows before it, where the stream as a whole cannot be read on; with the code
         `source.changed` when the file is no longer the one that was opened. One pass only.
         """
-        if self._is_taken:
-            raise BadInput(f"the rows of {self.name} were already read", hint="open it again for another pass")
-        self._is_taken = True
         row_no = 0
-        try:
-            pieces, parse = self._cutter_and_parser()
-            limit = self._limits.row_bytes
-            for piece in pieces:
-                row_no += 1
-                if row_no <= skip:
-                    continue
-                size = piece.size_bytes
-                value = parse(piece) if size <= limit else _oversize(size, limit)
-                if isinstance(value, Problem):
-                    cut = excerpt(piece.raw, value.at_byte)
-                    yield BadRow(row_no, piece.line, piece.byte_offset, value.code, value.field, value.message, cut)
-                else:
-                    yield Row(row_no, piece.line, piece.byte_offset, value, size)
-            self._drain()
-        except BadSource as error:
-            self._refuse_changed(error)
-            raise
-        self._refuse_changed(None)
-        if not row_no:
-            raise BadSource(f"{self.name} holds no rows", hint="expected at least one row")
+        limit = self._limits.row_bytes
+        for row_no, piece in enumerate(self._cut(), 1):
+            if row_no <= skip:
+                continue
+            parse = self._parser
+            assert parse is not None
+            size = piece.size_bytes
+            value = parse(piece) if size <= limit else _oversize(size, limit)
+            if isinstance(value, Problem):
+                cut = excerpt(piece.raw, value.at_byte)
+                yield BadRow(row_no, piece.line, piece.byte_offset, value.code, value.field, value.message, cut)
+            else:
+                yield Row(row_no, piece.line, piece.byte_offset, value, size)
         if skip > row_no:
             raise BadSource(
                 f"{self.name} holds {row_no} rows, fewer than the {skip} already done: it is another file",
                 code="source.changed",
             )
+
+    def count_rows(self) -> int:
+        """Read to the end and return how many rows there are, good and bad. Raises what `rows` raises, and parses none."""
+        return sum(1 for _ in self._cut())
 
     def close(self) -> None:
         """Close the file, if it is ours."""
@@ -119,6 +127,25 @@ class Source:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _cut(self) -> Iterator[Piece]:
+        """Yield the pieces of all rows, then see that the source was whole and is still the one that was opened."""
+        if self._is_taken:
+            raise BadInput(f"the rows of {self.name} were already read", hint="open it again for another pass")
+        self._is_taken = True
+        is_empty = True
+        try:
+            pieces, self._parser = self._cutter_and_parser()
+            for piece in pieces:
+                is_empty = False
+                yield piece
+            self._drain()
+        except BadSource as error:
+            self._refuse_changed(error)
+            raise
+        self._refuse_changed(None)
+        if is_empty:
+            raise BadSource(f"{self.name} holds no rows", hint="expected at least one row")
 
     def _cutter_and_parser(self) -> tuple[Iterator[Piece], Parse]:
         limits, start, name = self._limits, self._start, self.name

@@ -97,8 +97,8 @@ def test_a_published_version_never_changes(cli: Any, folder: Path) -> None:
 
 
 def test_nobody_publishes_without_the_role_author(cli: Any, folder: Path, shop: Any) -> None:
-    from pipeline.people import ensure_actor, issue_token
     from contracts.lifecycle import Role
+    from pipeline.people import ensure_actor, issue_token
 
     with shop.connect(Role.OPERATE) as conn:
         workspace = shop.workspace_id(conn)

@@ -88,7 +88,9 @@ def test_applying_changes_pods_and_lanes_at_once_and_is_audited(cli: Any, shop: 
     assert in_force(shop).pods["maintainers"] == "report_only"
     assert admin.execute("SELECT autonomy FROM shopfloor.pods").fetchall() == [("report_only",)]
     assert admin.execute("SELECT name, max_active FROM shopfloor.lanes").fetchall() == [("cell.issue_review", 3)]
-    assert admin.execute("SELECT object FROM shopfloor.audit WHERE action = 'floor.publish' AND actor <> 'setup'").fetchall() == [(done.json["id"],)]
+    assert admin.execute("SELECT object FROM shopfloor.audit WHERE action = 'floor.publish' AND actor <> 'setup'").fetchall() == [
+        (done.json["id"],)
+    ]
 
 
 def test_a_lane_that_nobody_serves_yet_is_named(cli: Any, file: Path) -> None:

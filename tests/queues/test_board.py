@@ -13,7 +13,6 @@ from queues.claims import Claim
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
 from queues.pauses import pause, scope_of
-
 from tests.line import Clock, Road, issue, merged
 
 
@@ -176,7 +175,9 @@ def test_the_board_counts_each_reason_as_the_scheduler_does(
     clock.advance(12)
     lease(road, batch=2)
     with transaction(operate, workspace):
-        rows = operate.execute("SELECT item_id, order_id FROM queue WHERE state = 'ready' AND due_at <= clock()").fetchall()
+        rows = operate.execute(
+            "SELECT item_id, order_id FROM queue WHERE state = 'ready' AND due_at <= clock()"
+        ).fetchall()
     pause(operate, workspace, scope_of(operate, workspace, f"item:{rows[0][0]}"), why="look", by="ada")
     pause(operate, workspace, scope_of(operate, workspace, f"order:{rows[1][1]}"), why="look", by="ada")
 
@@ -199,7 +200,8 @@ def test_the_board_counts_each_reason_as_the_scheduler_does(
         "human": 2, "dead": 1, "backoff": 2, "silent": 1, "leased": 2, "paused": 2, "ready": 2,
     }  # fmt: skip
     admin.execute(
-        "INSERT INTO shopfloor.lanes (workspace_id, name, max_active, changed_by) VALUES (%s, 'route', 3, 'ada')", [workspace]
+        "INSERT INTO shopfloor.lanes (workspace_id, name, max_active, changed_by) VALUES (%s, 'route', 3, 'ada')",
+        [workspace],
     )
     assert judged()["slot"] == shown()["slot"] == 2
     admin.execute("UPDATE shopfloor.lanes SET max_active = NULL, per_minute = 0")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,10 +27,9 @@ from queues.explain import SENTENCES, Why, why
 from queues.finding import find_item
 from queues.mover import Planned, Route, perform
 from queues.pauses import pause, scope_of
+from tests.line import Clock, Road, issue, merged
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes.catalogue import SHAPES
-
-from tests.line import Clock, Road, issue, merged
 
 Ask = Callable[[int], Why]
 KEY = "acme/widgets#"
@@ -56,13 +56,17 @@ def lease(road: Road, lane: str = "route", role: Role = Role.PROPOSE) -> Claim:
     return claim
 
 
-def leave(road: Road, claim: Claim, name: str, *, role: Role = Role.PROPOSE, note: str = "", delay: float = 0, **more: Any) -> None:
+def leave(
+    road: Road, claim: Claim, name: str, *, role: Role = Role.PROPOSE, note: str = "", delay: float = 0, **more: Any
+) -> None:
     """End the lease of a claim's items by a move within their stage."""
     worker = road.worker(role)
     route = Route((move(name, claim.stage, State.LEASED),), claim.lane, (note,), **more)
     with transaction(worker.line.conn, {item.workspace_id for item in claim.items}) as conn:
         moved = perform(
-            conn, [Planned(item.item_id, item.fence, route, delay_seconds=delay) for item in claim.items], by=worker.name
+            conn,
+            [Planned(item.item_id, item.fence, route, delay_seconds=delay) for item in claim.items],
+            by=worker.name,
         )
     assert not moved.refused
 
@@ -103,7 +107,8 @@ def test_slot_names_the_limit_that_is_reached(road: Road, ask: Ask, admin: Conne
     road.take_in([issue(1)])
     road.worker()
     admin.execute(
-        "INSERT INTO shopfloor.lanes (workspace_id, name, max_active, changed_by) VALUES (%s, 'route', 0, 'ada')", [workspace]
+        "INSERT INTO shopfloor.lanes (workspace_id, name, max_active, changed_by) VALUES (%s, 'route', 0, 'ada')",
+        [workspace],
     )
     said = ask(1)
     assert (said.reason, said.words) == ("slot", "lane route is at its limit of 0 items in work")
@@ -113,7 +118,8 @@ def test_rate_says_when_the_next_minute_begins(road: Road, ask: Ask, admin: Conn
     road.take_in([issue(1)])
     road.worker()
     admin.execute(
-        "INSERT INTO shopfloor.lanes (workspace_id, name, per_minute, changed_by) VALUES (%s, 'route', 0, 'ada')", [workspace]
+        "INSERT INTO shopfloor.lanes (workspace_id, name, per_minute, changed_by) VALUES (%s, 'route', 0, 'ada')",
+        [workspace],
     )
     said = ask(1)
     assert (said.reason, said.words) == ("rate", "lane route has done its 0 of this minute")
@@ -195,13 +201,17 @@ def perform_to_cell(road: Road, item: UUID, pin: int, connect: Any, workspace: U
     return bool(moved.done)
 
 
-def test_dependency_says_which_batch_is_still_read(road: Road, ask: Ask, tmp_path: Path, connect: Any, workspace: UUID) -> None:
+def test_dependency_says_which_batch_is_still_read(
+    road: Road, ask: Ask, tmp_path: Path, connect: Any, workspace: UUID
+) -> None:
     path = tmp_path / "half.jsonl"
     path.write_text(json.dumps(issue(1)) + "\n" + '{"number": 2}\n', encoding="utf-8")
     conn = connect(Role.INTAKE)
     with open_source(str(path)) as source, pytest.raises(Conflict):
         take_in(
-            open_intake(conn, road.shop.store, workspace, "issue-sweep", road.registry, submitter=SERVICE, max_rejects=0),
+            open_intake(
+                conn, road.shop.store, workspace, "issue-sweep", road.registry, submitter=SERVICE, max_rejects=0
+            ),
             source,
         )
     said = ask(1)
@@ -214,7 +224,10 @@ def test_approval_says_how_many_are_missing_and_for_what(road: Road, ask: Ask) -
     road.take_in(FIXED)
     road.run()
     said = ask(1)
-    assert (said.reason, said.words) == ("approval", "waits for 1 of 1 approvals of 'close acme/widgets#1' (tier single)")
+    assert (said.reason, said.words) == (
+        "approval",
+        "waits for 1 of 1 approvals of 'close acme/widgets#1' (tier single)",
+    )
     assert said.type[0].startswith("shopfloor review show ")
     assert "lane apply.tracker" in said.next
 
@@ -317,7 +330,9 @@ def test_an_applied_item_says_what_was_applied_and_who_approved(
     assert "'close acme/widgets#1' was applied through tracker (bea approve: clear case)" in said.words
 
 
-def test_a_rejected_item_says_who_rejected_it(road: Road, ask: Ask, connect: Any, workspace: UUID, admin: Connection) -> None:
+def test_a_rejected_item_says_who_rejected_it(
+    road: Road, ask: Ask, connect: Any, workspace: UUID, admin: Connection
+) -> None:
     road.take_in(FIXED)
     road.run()
     answer(connect, workspace, admin, "bea", Answer.REJECT, "still happens")
@@ -374,7 +389,7 @@ def test_history_starts_from_nowhere_and_says_the_time_between(road: Road, conne
     with transaction(conn, workspace):
         moves = history(conn, find_item(conn, f"{KEY}3").item_id)
     assert (moves[0]["from_stage"], moves[0]["gap_seconds"]) == ("none", None)
-    assert all(after["from_stage"] == before["to_stage"] for before, after in zip(moves, moves[1:], strict=False))
+    assert all(after["from_stage"] == before["to_stage"] for before, after in pairwise(moves))
     assert [one["no"] for one in moves] == list(range(1, len(moves) + 1))
     assert all(one["gap_seconds"] >= 0 for one in moves[1:])
 

@@ -1,6 +1,6 @@
 -- The inspect views: a stable contract for auditors. Columns may be added, never renamed or removed.
 -- Ids are text, hashes lower-case hex, money integer micro-units. Parts that are not built yet have their
--- view, with no rows.
+-- view, with no rows. A row is never hidden for what it points at: a workspace that does not exist has no name.
 
 CREATE SCHEMA inspect AUTHORIZATION $owner;
 GRANT USAGE ON SCHEMA inspect TO $everyone;
@@ -9,11 +9,11 @@ SET LOCAL search_path = inspect, $schema;
 CREATE VIEW batches WITH (security_invoker = true) AS
 SELECT b.id::text AS id, w.name AS workspace, b.flow, encode(b.source_sha256, 'hex') AS source_sha256, b.rows_read AS rows_total, b.state,
        b.accepted, b.rejected, b.duplicate, b.context, b.finished_at
-  FROM $schema.batches b JOIN $schema.workspaces w ON w.id = b.workspace_id;
+  FROM $schema.batches b LEFT JOIN $schema.workspaces w ON w.id = b.workspace_id;
 
 CREATE VIEW batch_rows WITH (security_invoker = true) AS
 SELECT r.batch_id::text AS batch_id, w.name AS workspace, r.row_no, r.outcome, r.order_id::text AS order_id, r.code, r.line, r.byte_offset, r.field
-  FROM $schema.batch_rows r JOIN $schema.workspaces w ON w.id = r.workspace_id;
+  FROM $schema.batch_rows r LEFT JOIN $schema.workspaces w ON w.id = r.workspace_id;
 
 -- Why each queued item is not moving: the first that holds, in the precedence of contracts/lifecycle.py, by the
 -- predicates that claiming uses. `since` is when it last moved; `next_at` when something is due, if known.
@@ -44,7 +44,7 @@ SELECT i.id::text AS id, w.name AS workspace, i.order_id::text AS order_id, i.ba
        coalesce(q.stage, a.stage) AS stage, coalesce(q.state, a.state) AS state, s.reason, s.waiting_on,
        coalesce(q.fence, a.fence) AS fence, q.due_at, coalesce(q.rounds, a.rounds)::int AS rework_rounds, i.depth::int AS depth,
        a.item_id IS NOT NULL AS archived, i.created_at, coalesce(a.finding, '') AS finding
-  FROM $schema.items i JOIN $schema.workspaces w ON w.id = i.workspace_id
+  FROM $schema.items i LEFT JOIN $schema.workspaces w ON w.id = i.workspace_id
   LEFT JOIN $schema.queue q ON q.item_id = i.id
   LEFT JOIN $schema.standing s ON s.item_id = i.id
   LEFT JOIN $schema.archived_items a ON a.item_id = i.id
@@ -53,7 +53,7 @@ SELECT i.id::text AS id, w.name AS workspace, i.order_id::text AS order_id, i.ba
 CREATE VIEW moves WITH (security_invoker = true) AS
 SELECT m.item_id::text AS item_id, w.name AS workspace, m.no, l.move, l.from_stage, l.from_state, l.to_stage, l.to_state,
        m.fence, m.actor, m.reason, m.at
-  FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal JOIN $schema.workspaces w ON w.id = m.workspace_id;
+  FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal LEFT JOIN $schema.workspaces w ON w.id = m.workspace_id;
 
 CREATE VIEW legal_moves WITH (security_invoker = true) AS
 SELECT move, from_stage, from_state, to_stage, to_state FROM $schema.legal_moves;
@@ -62,7 +62,7 @@ SELECT move, from_stage, from_state, to_stage, to_state FROM $schema.legal_moves
 CREATE VIEW leases WITH (security_invoker = true) AS
 SELECT m.item_id::text AS item_id, w.name AS workspace, m.fence, coalesce(wk.name, m.actor) AS worker, m.at AS opened_at, c.until, n.at AS closed_at
   FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal AND l.to_state = 'leased'
-  JOIN $schema.workspaces w ON w.id = m.workspace_id
+  LEFT JOIN $schema.workspaces w ON w.id = m.workspace_id
   LEFT JOIN $schema.claims c ON c.id = m.claim_id LEFT JOIN $schema.workers wk ON wk.id = c.worker_id
   LEFT JOIN $schema.moves n ON n.item_id = m.item_id AND n.no = m.no + 1;
 
@@ -87,7 +87,7 @@ SELECT e.item_id::text || '/' || e.fence AS id, e.item_id::text AS item_id, e.wo
                 WHEN nl.from_stage = 'artifact' AND nl.to_stage = 'rework' THEN 'contract'
                 WHEN nl.from_stage = 'qa' AND nl.from_state = 'leased' AND nl.to_stage = 'rework' THEN 'qa' END AS cause
       FROM $schema.moves m JOIN $schema.legal_moves l ON l.number = m.legal AND l.to_state = 'leased'
-      JOIN $schema.workspaces w ON w.id = m.workspace_id
+      LEFT JOIN $schema.workspaces w ON w.id = m.workspace_id
       LEFT JOIN $schema.moves n ON n.item_id = m.item_id AND n.no = m.no + 1
       LEFT JOIN $schema.legal_moves nl ON nl.number = n.legal
       LEFT JOIN $schema.attempts t ON t.item_id = m.item_id AND t.fence = m.fence) e;
@@ -99,27 +99,27 @@ CREATE VIEW artifacts WITH (security_invoker = true) AS
 SELECT a.id::text AS id, a.item_id::text AS item_id, w.name AS workspace, a.item_id::text || '/' || a.fence AS attempt_id, a.kind,
        coalesce(k.version, '') AS contract_version, encode(a.sha256, 'hex') AS sha256, a.size_bytes,
        CASE a.store WHEN 'row' THEN 'row:' ELSE 'blob:' END || encode(a.sha256, 'hex') AS uri, a.erased_at, a.created_at
-  FROM $schema.artifacts a JOIN $schema.workspaces w ON w.id = a.workspace_id LEFT JOIN $schema.contracts k ON k.id = a.contract_id;
+  FROM $schema.artifacts a LEFT JOIN $schema.workspaces w ON w.id = a.workspace_id LEFT JOIN $schema.contracts k ON k.id = a.contract_id;
 
 CREATE VIEW proposals WITH (security_invoker = true) AS
 SELECT p.id::text AS id, p.item_id::text AS item_id, w.name AS workspace, p.action, p.target, encode(p.sha256, 'hex') AS proposal_sha256,
        encode(p.precondition_sha256, 'hex') AS precondition_sha256, p.epoch, p.state, p.author, p.submitter, p.editors, p.created_at, p.expires_at
-  FROM $schema.proposals p JOIN $schema.workspaces w ON w.id = p.workspace_id;
+  FROM $schema.proposals p LEFT JOIN $schema.workspaces w ON w.id = p.workspace_id;
 
 CREATE VIEW clearances WITH (security_invoker = true) AS
 SELECT c.id::text AS id, c.proposal_id::text AS proposal_id, w.name AS workspace, c.tier, c.needed::int AS needed, c.state, c.opened_at, c.due_at
-  FROM $schema.clearances c JOIN $schema.workspaces w ON w.id = c.workspace_id;
+  FROM $schema.clearances c LEFT JOIN $schema.workspaces w ON w.id = c.workspace_id;
 
 CREATE VIEW decisions WITH (security_invoker = true) AS
 SELECT d.id::text AS id, d.clearance_id::text AS clearance_id, d.proposal_id::text AS proposal_id, w.name AS workspace,
        encode(d.proposal_sha256, 'hex') AS proposal_sha256, a.name AS actor, d.decision, d.decided_at, NULL::timestamptz AS revoked_at, d.expires_at
-  FROM $schema.decisions d JOIN $schema.workspaces w ON w.id = d.workspace_id JOIN $schema.actors a ON a.id = d.actor_id;
+  FROM $schema.decisions d LEFT JOIN $schema.workspaces w ON w.id = d.workspace_id JOIN $schema.actors a ON a.id = d.actor_id;
 
 CREATE VIEW applies WITH (security_invoker = true) AS
 SELECT a.id::text AS id, a.proposal_id::text AS proposal_id, w.name AS workspace, encode(a.action_id, 'hex') AS action_id,
        encode(a.proposal_sha256, 'hex') AS proposal_sha256, a.adapter, a.idempotency_class, encode(a.action_id, 'hex') AS idempotency_key,
        a.state, a.intent_at, a.finished_at
-  FROM $schema.applies a JOIN $schema.workspaces w ON w.id = a.workspace_id;
+  FROM $schema.applies a LEFT JOIN $schema.workspaces w ON w.id = a.workspace_id;
 
 CREATE VIEW calls AS
 SELECT ''::text AS id, ''::text AS attempt_id, ''::text AS workspace, ''::text AS kind, ''::text AS provider, ''::text AS model, ''::text AS request_id,

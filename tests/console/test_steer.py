@@ -1,0 +1,158 @@
+"""requeue, rework, cancel: one item or many, what may not be steered and why."""
+
+import json
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from contracts.lifecycle import APPROVE, Cause, Role
+from pipeline import steering
+from pipeline.clearances import Answer, decide
+from pipeline.compose import Shop
+from psycopg.errors import InsufficientPrivilege
+from queues.database import Connection, transaction
+from queues.mover import Planned, Route, perform
+
+from tests.hands import intend, lease, push, waiting_for_a_person
+from tests.line import Road
+from tests.people import ballot, look, person, propose
+
+
+def test_requeue_makes_items_that_wait_for_a_person_due_and_says_who(road: Road, admin: Connection, cli: Any) -> None:
+    [item] = waiting_for_a_person(road, admin)
+    looked = cli("requeue", "--reason", "human", "--dry-run", "--json")
+    assert looked.json["results"] == [
+        {"id": str(item), "about": "acme/widgets#1", "outcome": "would be due", "code": "", "why": "", "next": ""}
+    ]
+    assert look(admin, "SELECT state FROM queue") == ["waiting"]
+
+    done = cli("requeue", str(item), "--why", "answered by mail")
+    assert (done.exit_code, done.stderr) == (0, "")
+    [(state, reason)] = look(admin, "SELECT q.state, m.reason FROM queue q JOIN inspect.moves m ON m.item_id = q.item_id::text AND m.no = q.move_no")
+    assert (state, reason) == ("ready", "answered by mail")
+    assert look(admin, "SELECT action, payload FROM audit WHERE action = 'steer.requeue'") == [("steer.requeue", f"answered by mail\n{item}")]
+    road.run()
+    assert road.states() == {"archive/done": 1}
+
+
+def test_filters_act_on_many_only_with_yes(road: Road, admin: Connection, cli: Any) -> None:
+    waiting_for_a_person(road, admin, 3)
+    refused = cli("cancel", "--state", "waiting", "--flow", "issue-sweep")
+    assert refused.exit_code == 2
+    assert "--yes" in refused.stderr
+    assert len(look(admin, "SELECT 1 FROM queue")) == 3
+    done = cli("cancel", "--state", "waiting", "--flow", "issue-sweep", "--yes", "--json")
+    assert (done.exit_code, done.json["done"]) == (0, 3)
+    assert road.states() == {"workcell/cancelled": 3}
+    assert look(admin, "SELECT DISTINCT state FROM orders") == ["cancelled"]
+
+
+def test_saying_nothing_means_nothing(road: Road, admin: Connection, cli: Any) -> None:
+    waiting_for_a_person(road, admin)
+    for verb in (("requeue",), ("cancel", "--yes"), ("rework", "--why", "again", "--yes")):
+        assert cli(*verb).exit_code == 2
+    assert look(admin, "SELECT state FROM queue") == ["waiting"]
+
+
+def test_stagger_spreads_the_due_times(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> None:
+    items = waiting_for_a_person(road, admin, 3)
+    with shop.connect(Role.OPERATE) as conn:
+        steering.requeue(conn, workspace, items, by="ops", why="", stagger_seconds=60)
+    waits = look(admin, "SELECT round(extract(epoch FROM due_at - moved_at)) FROM queue ORDER BY item_id")
+    assert waits == [0, 30, 60]
+
+
+def test_a_requeued_item_gets_a_new_run_of_attempts_but_still_travels_alone(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> None:
+    [item] = waiting_for_a_person(road, admin)
+    admin.execute("UPDATE queue SET crashes = 2, transients = 7, qa_rejects = 2")
+    with shop.connect(Role.OPERATE) as conn:
+        steering.requeue(conn, workspace, [item], by="ops", why="")
+    assert look(admin, "SELECT crashes, transients, qa_rejects FROM queue") == [(1, 0, 0)]
+
+
+def test_an_open_proposal_is_not_requeued_but_may_be_reworked(shop: Shop, road: Road, admin: Connection, cli: Any) -> None:
+    [one] = propose(road, 1)
+    refused = cli("requeue", str(one.item_id))
+    assert refused.exit_code == 4
+    assert "waits for a reviewer" in refused.stderr
+    done = cli("rework", str(one.item_id), "--why", "the body changed")
+    assert done.exit_code == 0
+    assert look(admin, "SELECT p.state, c.state FROM proposals p JOIN clearances c ON c.proposal_id = p.id") == [("superseded", "void")]
+    road.run()
+    assert look(admin, "SELECT state FROM proposals ORDER BY epoch") == ["superseded", "open"]
+    assert look(admin, "SELECT code, message FROM findings") == [("operator.returned", "the body changed")]
+
+
+def test_cancelling_ends_the_open_proposal_with_its_item(shop: Shop, road: Road, admin: Connection, cli: Any) -> None:
+    [one] = propose(road, 1)
+    assert cli("cancel", str(one.item_id)).exit_code == 0
+    assert look(admin, "SELECT p.state, c.state FROM proposals p JOIN clearances c ON c.proposal_id = p.id") == [("cancelled", "void")]
+    assert cli("review", "approve", str(one.id)).exit_code == 4
+
+
+def test_what_is_approved_and_not_begun_can_still_be_cancelled(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> None:
+    [one] = propose(road, 1)
+    approve(shop, workspace, one)
+    with shop.connect(Role.OPERATE) as conn:
+        [done] = steering.cancel(conn, workspace, [one.item_id], by="ops", why="")
+    assert done.error is None
+    road.run()
+    assert look(admin, "SELECT state FROM proposals") == ["cancelled"]
+    assert look(admin, "SELECT count(*) FROM applies") == [0]
+
+
+def approve(shop: Shop, workspace: UUID, one: Any) -> None:
+    with shop.connect(Role.REVIEW) as conn:
+        decide(conn, workspace, person(shop, "ada", "reviewer"), ballot(one), Answer.APPROVE, "", by="ada")
+
+
+def test_what_is_being_applied_right_now_is_left_alone(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> None:
+    [one] = propose(road, 1)
+    approve(shop, workspace, one)
+    lease(admin, one.item_id)
+    with shop.connect(Role.OPERATE) as conn:
+        [refused] = steering.cancel(conn, workspace, [one.item_id], by="ops", why="")
+    assert refused.error is not None
+    assert "being applied right now" in refused.error.message
+    assert road.states()["apply/leased"] == 1
+
+
+@pytest.mark.parametrize("verb", ["cancel", "rework"])
+def test_an_item_whose_apply_may_have_had_an_effect_is_not_forgotten(shop: Shop, road: Road, admin: Connection, workspace: UUID, verb: str) -> None:
+    [one] = propose(road, 1)
+    approve(shop, workspace, one)
+    lease(admin, one.item_id)
+    intend(admin, one.id)
+    push(admin, one.item_id, "retry", cause=Cause.TRANSIENT)
+    with shop.connect(Role.OPERATE) as conn:
+        [refused] = getattr(steering, verb)(conn, workspace, [one.item_id], by="ops", why="x")
+    assert refused.error is not None
+    assert refused.error.instance_code == "apply.unknown"
+    assert "apply probe" in refused.error.hint
+    assert road.states()["apply/ready"] == 1
+
+
+def test_a_dry_run_and_the_act_agree_on_every_item(shop: Shop, road: Road, admin: Connection, cli: Any) -> None:
+    first, second = propose(road, 2)
+    assert cli("cancel", str(first.item_id)).exit_code == 0
+    names = [str(first.item_id), str(second.item_id), str(uuid4())]
+    looked = cli("cancel", *names, "--dry-run", "--jsonl")
+    acted = cli("cancel", *names, "--yes", "--jsonl")
+    assert looked.exit_code == acted.exit_code == 7
+    would = [(row["id"], row["code"]) for row in map(json.loads, looked.stdout.splitlines())]
+    did = [(row["id"], row["code"]) for row in map(json.loads, acted.stdout.splitlines())]
+    assert would == did == [(names[0], "item.ended"), (names[1], ""), (names[2], "not_found")]
+
+
+def test_only_operators_steer(shop: Shop, road: Road, admin: Connection, cli: Any) -> None:
+    [item] = waiting_for_a_person(road, admin)
+    refused = cli("requeue", str(item), env={"SHOPFLOOR_TOKEN": person(shop, "ada", "reviewer")})
+    assert refused.exit_code == 5
+    assert look(admin, "SELECT state FROM queue") == ["waiting"]
+
+
+def test_an_operator_cannot_move_an_item_past_its_reviewers(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> None:
+    [one] = propose(road, 1)
+    with shop.connect(Role.OPERATE) as conn, pytest.raises(InsufficientPrivilege), transaction(conn, workspace):
+        [(fence,)] = conn.execute("SELECT fence FROM queue WHERE item_id = %s", [one.item_id]).fetchall()
+        perform(conn, [Planned(one.item_id, fence, Route((APPROVE,), "apply.tracker"))], by="ops")
