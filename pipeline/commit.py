@@ -18,7 +18,7 @@ from contracts.errors import ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import ARCHIVED, CEILINGS, Cause, Stage, State, Wait, move
 from queues.claims import close_claim
-from queues.database import Connection, transaction
+from queues.database import Connection, is_the_databases, transaction
 from queues.mover import Moved, Planned, Route, perform
 
 from pipeline.failpoints import failpoint
@@ -60,9 +60,9 @@ def commit(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
     """
     try:
         result = _write(line, hand, finished, closes=closes)
-    except (psycopg.OperationalError, psycopg.InterfaceError):
-        raise  # the database, not the work: nothing is known to be written, and the leases say what happens next
     except Exception as error:  # whatever else a row can do to its transaction must not take its neighbours along
+        if is_the_databases(error):
+            raise  # nothing is known to be written: the leases say what happens next
         if len(finished) == 1:
             return _after(_write(line, hand, [_not_written(*finished[0], error)], closes=closes))
         # The claim stays open for the other half; empty, it is closed by the sweeper.
@@ -120,7 +120,7 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
         if closes and not carried:
             close_claim(conn, hand.claim_id)
         failpoint("commit.before")
-    result.applied = any(step.applied for _, step in done)
+    result.applied = any(part.applied for work, step in done for part in (*work.chain, step))
     _go_on(done, carried, moved, result)
     return result
 
@@ -183,6 +183,8 @@ def _is_written(step: Step, record: Record) -> bool:
 
 
 def _fence_before(work: Work) -> int:
+    if not work.chain:
+        return work.fence
     return work.fence - sum(step.move.opens_lease for step in work.chain)
 
 

@@ -8,12 +8,11 @@ from uuid import UUID
 from artifacts.blobs import BlobStore
 from contracts.errors import BadSetting, Conflict, NotFound, Unavailable
 from contracts.lifecycle import Role
+from pipeline.settings import Settings, load
 from queues import schema
 from queues.database import Connection, connect
 from queues.doorbell import Doorbell
 from queues.embedded import Services, attach, attach_or_start, default_data_dir
-
-from pipeline.settings import Settings, load
 
 ROLE_NAMES = tuple(schema.login(role) for role in Role)
 

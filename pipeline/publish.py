@@ -45,7 +45,8 @@ def publish_cell(conn: Connection, cell: Cell, *, by: str) -> bool:
             conn.execute("SELECT record_audit(NULL, %s, 'contract.publish', %s, %s)", [by, contract.key, contract.sha256])
         source = bytes.fromhex(cell.source.sha256)
         conn.execute(
-            "INSERT INTO cells (contract_id, source_sha256, soul) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [row[0], source, cell.source.soul_text]
+            "INSERT INTO cells (contract_id, source_sha256, soul) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            [row[0], source, cell.source.soul_text],
         )
     return new
 
@@ -55,7 +56,8 @@ def published_row(conn: Connection, contract: Contract) -> tuple[int] | None:
 
     Raises BadContract when the version was published with other content.
     """
-    row = conn.execute("SELECT id, sha256 FROM contracts WHERE name = %s AND version = %s", [contract.name, str(contract.version)]).fetchone()
+    key = [contract.name, str(contract.version)]
+    row = conn.execute("SELECT id, sha256 FROM contracts WHERE name = %s AND version = %s", key).fetchone()
     if row is not None and row[1] != bytes.fromhex(contract.sha256):
         raise BadContract(
             f"contract {contract.key} is published with other content: published versions never change",
@@ -123,7 +125,8 @@ def _check_fit(flow: Flow, contract: Contract) -> None:
             raise BadFloor(f"{at}, which applier {flow.applier} cannot do: it does {', '.join(sorted(applier.actions))}")
         unseen = sorted(set(clause.depends_on) - applier.fields) if applier.fields is not None else []
         if unseen:
-            raise BadFloor(f"{at}, resting on {', '.join(unseen)}, which applier {flow.applier} cannot read: it reads {', '.join(sorted(applier.fields or ()))}")
+            readable = ", ".join(sorted(applier.fields or ()))
+            raise BadFloor(f"{at}, resting on {', '.join(unseen)}, which applier {flow.applier} cannot read: it reads {readable}")
 
 
 def _current(conn: Connection, workspace: UUID) -> tuple[UUID, bytes, bytes] | None:
@@ -150,6 +153,10 @@ def read_floor(path: Path | None) -> Floor:
     """Return the floor of a file: the given one, else the nearest floor.yaml upward, else the built-in one."""
     found = floor_file(path) or BUILT_IN_FLOOR
     try:
+        # Looked at before it is opened: a named pipe would wait for its writer for ever.
+        if found.exists() and not found.is_file():
+            raise BadFloor(f"{found} is not a file", hint="check SHOPFLOOR_FLOOR")
         return parse_floor(found.read_text(encoding="utf-8"), str(found))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadFloor(f"{found} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}", hint="check SHOPFLOOR_FLOOR") from None
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise BadFloor(f"{found} cannot be read: {why}", hint="check SHOPFLOOR_FLOOR") from None

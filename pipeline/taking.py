@@ -24,7 +24,8 @@ STANDARD_INPUT = "-"
 
 def open_intake(
     conn: Connection, store: BlobStore, workspace: UUID, flow_name: str, registry: Registry, *, submitter: str,
-    doorbell: Doorbell | None = None, rejects: str | None = None, max_rejects: RejectLimit | None = None, progress: Callable[[Report, Source], None] | None = None,
+    doorbell: Doorbell | None = None, rejects: str | None = None, max_rejects: RejectLimit | None = None,
+    progress: Callable[[Report, Source], None] | None = None,
 ) -> Intake:  # fmt: skip
     """Return an intake into a flow of the floor in force. Raises NotFound for a flow that the floor does not have."""
     published = floor_in_force(conn, workspace)

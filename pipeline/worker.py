@@ -11,12 +11,12 @@ from uuid import UUID
 
 import psycopg
 import structlog
-from contracts.errors import ShopfloorError
+from contracts.errors import LeaseLost, ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
 from queues import workers
 from queues.claims import Claim, give_back
-from queues.database import Connection, transaction
+from queues.database import Connection, is_the_databases, transaction
 from queues.doorbell import Listener
 from queues.leases import Heartbeat
 from workcells.appliers import Applier
@@ -94,7 +94,8 @@ class Worker:
             self._doorbell.heard(lane)  # a ring that died with its hearer would hold the next one back
         self._doorbell.ring(self._served)  # reconcile at start: what became due while nobody listened
         log.info("worker.ready", worker=self.name, lanes=sorted(self._served))
-        stop.wait()
+        while not stop.wait(0.5):
+            pass  # the kernel may hand a signal to another thread: Python's handler then runs when this one next wakes
         self._draining.set()
         log.info("worker.draining", worker=self.name)
         ears.stop(seconds=DRAIN_SECONDS)
@@ -145,7 +146,7 @@ class Worker:
         except Exception as error:
             # The connection first: the server then ends what it still does for us, and lets go of the rows.
             self._forget_line()
-            is_ours = not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, ShopfloorError))
+            is_ours = not (is_the_databases(error) or isinstance(error, (LeaseLost, Unavailable)))
             self._return_rest(Left(claim.id, frozenset(item.workspace_id for item in claim.items), is_ours))
             raise
         finally:

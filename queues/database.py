@@ -71,5 +71,13 @@ def transaction(conn: Connection, workspaces: UUID | Iterable[UUID] | None, *, p
         yield conn
 
 
+def is_the_databases(error: Exception) -> bool:
+    """True for an error of the server or the connection, which says nothing about what was being written.
+
+    PipelineAborted only says that an earlier statement of the same pipeline was refused: that one is about the work.
+    """
+    return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) and not isinstance(error, psycopg.errors.PipelineAborted)
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -162,9 +162,10 @@ class _Ear(_RedisConsumer):
             if not taken:
                 self._blocking.blpop([self.broker.token(self.queue_name)], timeout=_BLOCK_SECONDS)
                 return None
-            # Of what lies in the queue, the id alone is believed: whatever it says, it can be no more than a ring of this lane.
+            # Of what lies in the queue, the ids alone are believed: whatever it says, it can be no more than a ring of this lane.
             said = Message.decode(taken[0])
-            message: Message[Any] = Message(self.queue_name, _actor(self.queue_name), (), {}, {}, str(said.message_id))
+            options = {"redis_message_id": str(said.options["redis_message_id"])}
+            message: Message[Any] = Message(self.queue_name, _actor(self.queue_name), (), {}, options, str(said.message_id))
             self.queued_message_ids.add(message.message_id)
             return dramatiq.MessageProxy(message)
         except (DecodeError, TypeError, KeyError, AttributeError, UnicodeDecodeError):

@@ -71,7 +71,8 @@ def intend(admin: Connection, proposal: UUID, state: str = "intent") -> UUID:
     with transaction(admin, None):
         admin.execute(
             "INSERT INTO applies (id, workspace_id, proposal_id, item_id, action_id, proposal_sha256, adapter, idempotency_class, fence) "
-            "SELECT %s, workspace_id, id, item_id, sha256(sha256), sha256, adapter, 'convergent', 1 FROM proposals WHERE id = %s",
+            "SELECT %s, workspace_id, id, item_id, sha256(sha256 || '\\x00'::bytea || convert_to(target, 'UTF8')), sha256, adapter, "
+            "'convergent', 1 FROM proposals WHERE id = %s",
             [apply_id, proposal],
         )
         if state != "intent":

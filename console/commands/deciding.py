@@ -21,7 +21,6 @@ def _answers(verb: str, *, needs_reason: bool) -> Callable[[Callable[..., None]]
                 click.argument("proposals", nargs=-1, metavar="PROPOSAL…"),
                 click.option(
                     "--reason",
-                    required=needs_reason,
                     default="",
                     help="kept with the decision" + (", and told to the cell" if needs_reason else ""),
                 ),
@@ -79,7 +78,7 @@ def _decide(answer: str, outcome: str, options: dict[str, Any]) -> None:
     from pipeline.clearances import Answer, decide_all
 
     words = given(options["proposals"])
-    _check(words, options)
+    _check(answer, words, options)
     verb, dry_run, form = f"review {answer if answer != 'return' else 'rework'}", options["dry_run"], options["form"]
     with session(Role.REVIEW) as s:
         ballots, about, results = _ballots(s, words, options)
@@ -95,11 +94,13 @@ def _decide(answer: str, outcome: str, options: dict[str, Any]) -> None:
     report(results, form, verb=verb)
 
 
-def _check(words: Sequence[str], options: dict[str, Any]) -> None:
+def _check(answer: str, words: Sequence[str], options: dict[str, Any]) -> None:
     if bool(words) == bool(options["finding"]):
         raise BadInput("name proposals, or a group with --finding: one of the two", hint="shopfloor review inbox")
     if options["sha256"] and (len(words) != 1 or options["finding"]):
         raise BadInput("--hash goes with exactly one proposal")
+    if answer == "return" and not options["reason"].strip():
+        raise BadInput("rework needs a reason: the cell is told", hint='--reason "what to look at"')
     if options["action"] and not options["finding"]:
         raise BadInput("--action goes with --finding")
 

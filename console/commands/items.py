@@ -7,7 +7,7 @@ import click
 from console.output import cell, document, formats, listing, printable
 
 COLUMNS = ("id", "subject", "flow", "cell", "lane", "stage", "state", "reason", "since", "waiting_on", "due_at")
-_SHOWN = ("id", "subject", "cell", "lane", "state", "reason", "since", "waiting_on")
+_SHOWN = ("id", "subject", "lane", "state", "reason", "waiting_on", "since")
 _ENDED = ("id", "subject", "cell", "stage", "state", "finding", "since")
 
 

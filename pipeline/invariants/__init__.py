@@ -93,20 +93,29 @@ def check_all(
 ) -> tuple[Checked, ...]:
     """Return the result for each invariant, all of them in one read-only snapshot of the database.
 
-    `conn` is a connection as the role audit; `monitor`, one that may see what other sessions do. A check that the
-    data itself makes impossible (a body that is no JSON, say) is a violation, not an error.
+    `conn` is a connection as the role audit; `monitor`, one that may see what other sessions do.
     """
-    tally = Tally(most)
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        conn.execute(_SESSION)
-        look = Look(conn, store, read_pins(conn), monitor, idle_seconds)
-        for numbers, check in _CHECKS:
-            try:
-                with conn.transaction():
-                    check(look, tally)
-            except psycopg.DataError as error:
-                tally.add(numbers[-1], f"cannot be checked: {error.diag.message_primary or type(error).__name__}")
+        return check_here(conn, store, monitor=monitor, idle_seconds=idle_seconds, most=most)
+
+
+def check_here(
+    conn: Connection, store: BlobStore, *, monitor: Connection | None = None, idle_seconds: float = 10.0, most: int = MOST
+) -> tuple[Checked, ...]:
+    """Return the result for each invariant as the transaction that is open on `conn` sees it.
+
+    A check that the data itself makes impossible (a body that is no JSON, say) is a violation, not an error.
+    """
+    tally = Tally(most)
+    conn.execute(_SESSION)
+    look = Look(conn, store, read_pins(conn), monitor, idle_seconds)
+    for numbers, check in _CHECKS:
+        try:
+            with conn.transaction():
+                check(look, tally)
+        except psycopg.DataError as error:
+            tally.add(numbers[-1], f"cannot be checked: {error.diag.message_primary or type(error).__name__}")
     return tuple(_result(number, tally) for number in TITLES)
 
 

@@ -15,8 +15,10 @@ def test_killed_between_its_steps_the_road_ends_as_if_undisturbed(plant: Plant, 
     # A row that comes twice cuts the file into two chunks: the second run goes on behind the first one.
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b"".join([*lines(1, 60), *lines(1, 1), *lines(61, ROWS - 60)]))
-    account = plant.take_in(file, "reference", kills=["intake.chunk_committed:kill", "intake.complete:kill"])
-    assert (account["rows"], account["accepted"], account["duplicate"], account["resumed_at"]) == (ROWS + 1, ROWS, 1, ROWS + 1)
+    for fault in ("intake.chunk_committed:kill", "intake.complete:kill"):
+        assert plant.intake(file, "reference", fault=fault).returncode == -signal.SIGKILL
+    account = plant.take_in(file, "reference")
+    assert (account.rows, account.accepted, account.duplicate, account.resumed_at) == (ROWS + 1, ROWS, 1, ROWS + 1)
 
     fused = ["claim.committed:kill", "commit.before:kill", "worker.rung:kill"]
     plant.hire("propose-fused", "worker", "--lanes", "propose", faults=fused, mode="fused")

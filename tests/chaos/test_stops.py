@@ -182,15 +182,9 @@ def test_an_item_that_kills_its_worker_is_buried_alone_and_its_neighbours_finish
     for number in (1, 2):
         plant.hire(f"propose-{number}", argv=[sys.executable, "-P", str(script), str(tmp_path / "cells"), lanes])
     plant.hire("sweeper", "sweeper")
-    with plant.shop.connect(Role.INTAKE) as conn:
-        from pipeline.intake import take_in
-        from pipeline.sources import open_source
-        from pipeline.taking import open_intake
-
-        rows = tmp_path / "rows.jsonl"
-        rows.write_text("".join(f'{{"id": {k}, "revision": 1, "body": "{"poison" if k == 7 else "bread"}"}}\n' for k in range(1, 31)))
-        with open_source(str(rows)) as source:
-            take_in(open_intake(conn, plant.shop.store, plant.shop.workspace_id(conn), "fragile", registry, submitter="intake"), source)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"id": {k}, "revision": 1, "body": "{"poison" if k == 7 else "bread"}"}}\n' for k in range(1, 31)))
+    plant.take_in(rows, "fragile", registry=registry)
 
     plant.settle(30, seconds=60)
 

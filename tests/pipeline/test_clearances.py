@@ -1,6 +1,5 @@
 """Decisions: who may answer, what each answer does to the item, and that it is bound to the bytes that were shown."""
 
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +10,6 @@ from pipeline.clearances import Answer, Ballot, Decided, decide, decide_all
 from pipeline.compose import Shop
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
-
 from tests.line import Clock, Road
 from tests.people import ballot, look, person, propose
 

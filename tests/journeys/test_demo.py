@@ -1,0 +1,89 @@
+"""The main job as a newcomer meets it: one command, real services, real worker processes, a data folder of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.line import Result
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "console" / "samples" / "tracker.jsonl"
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """`shopfloor …` on a data folder that no other test uses; everything is stopped afterwards."""
+    folder = tmp_path_factory.mktemp("demo") / "data"
+
+    def call(*arguments: str, timeout: float = 120) -> Result:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")}
+        environment |= {"SHOPFLOOR_DATA_DIR": str(folder), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "console", *arguments], capture_output=True, text=True, env=environment, timeout=timeout, check=False
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    yield call
+    call("demo", "--reset")
+
+
+def test_the_demo_accounts_for_every_row_and_applies_what_was_approved(run: Run) -> None:
+    rows = len(SAMPLE.read_text(encoding="utf-8").splitlines())
+
+    first = run("demo", "--complete", "--json")
+
+    assert first.exit_code == 0, first.stderr
+    done = first.json
+    assert done["schema_version"] == 1
+    assert done["rows"] == rows == done["accepted"] + done["rejected"] + done["duplicate"]
+    assert done["ends"] == {"done": rows}, "every order in exactly one end"
+    assert set(done["proposals"]) == {"applied"}
+    assert done["proposals"]["applied"] >= 20
+
+    again = run("demo", "--complete", "--json").json
+    assert (again["accepted"], again["duplicate"]) == (0, rows)
+    assert (again["ends"], again["proposals"]) == (done["ends"], done["proposals"])
+
+
+def test_after_it_every_invariant_holds(run: Run) -> None:
+    strict = run("doctor", "--strict")
+    assert strict.exit_code == 0, strict.stdout + strict.stderr
+
+
+def test_what_was_applied_is_what_the_tracker_shows(run: Run) -> None:
+    listed = run("apply", "list", "--json", "--limit", "500").json
+    applied = [row for row in listed["applies"] if row["state"] == "applied"]
+    assert len(applied) >= 20
+    tracker = run("settings", "--json")
+    assert tracker.exit_code == 0
+    folder = next(Path(row["value"]) for row in tracker.json["settings"] if row["name"] == "SHOPFLOOR_DATA_DIR") / "tracker"
+    files = {f"{path.parent.name.replace('__', '/')}#{path.stem}": json.loads(path.read_text()) for path in folder.glob("*/*.json")}
+    for row in applied:
+        if row["action"] == "close":
+            assert files[row["target"]]["state"] == "closed", row
+
+
+def test_the_screen_ends_with_the_inbox_and_what_to_type_next(run: Run) -> None:
+    shown = run("demo")
+    assert shown.exit_code == 0
+    assert "shopfloor review inbox" in shown.stdout
+    assert "SHOPFLOOR_TOKEN=" in shown.stdout
+
+
+def test_a_file_that_is_not_there_is_refused_before_anything_starts(run: Run) -> None:
+    refused = run("demo", "--input", "/no/such/file.jsonl")
+    assert refused.exit_code == 2
+    assert "/no/such/file.jsonl" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_reset_removes_the_data_folder_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    gone = run("demo", "--reset", "--json")
+    assert gone.exit_code == 0, gone.stderr
+    assert not Path(gone.json["data_dir"]).exists()
