@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from artifacts.blobs import BlobStore
@@ -11,8 +12,10 @@ from contracts.lifecycle import Role
 from pipeline.settings import Settings, load
 from queues import schema
 from queues.database import Connection, connect
-from queues.doorbell import Doorbell
 from queues.embedded import Services, attach, attach_or_start, default_data_dir
+
+if TYPE_CHECKING:
+    from queues.doorbell import Doorbell
 
 ROLE_NAMES = tuple(schema.login(role) for role in Role)
 
@@ -53,8 +56,11 @@ class Shop:
             raise Unavailable("no broker: SHOPFLOOR_DATABASE_URL is set and SHOPFLOOR_BROKER_URL is not", hint="set SHOPFLOOR_BROKER_URL")
         return self.services.broker_url
 
-    def doorbell(self) -> Doorbell:
+    def doorbell(self) -> "Doorbell":
         """Return a doorbell of this factory's own: factories on one broker do not hear each other."""
+        # Imported here: most commands only read, and the broker's client is a fifth of their start.
+        from queues.doorbell import Doorbell
+
         return Doorbell(self.broker_url, namespace=self.database)
 
     def url(self, role: Role) -> str:

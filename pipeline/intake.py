@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -30,10 +30,12 @@ from pipeline.sources.rejects import RejectsFile
 from pipeline.sources.validation import RowValidator
 from pipeline.superseding import BeingApplied, supersede
 from queues.database import Connection, pin_plans, transaction
-from queues.doorbell import Doorbell
 from queues.mover import STAGING, STAGING_TYPES, Planned, Route, admit, perform
 from workcells.shapes import RowRefused
 from workcells.shapes.catalogue import Shape
+
+if TYPE_CHECKING:
+    from queues.doorbell import Doorbell
 
 __all__ = ["CHUNK_ROWS", "Intake", "RejectLimit", "Report", "check", "read_row", "take_in"]
 
@@ -75,7 +77,7 @@ class Intake:
     shape: Shape
     validator: RowValidator
     submitter: str
-    doorbell: Doorbell | None = None
+    doorbell: "Doorbell | None" = None
     rejects: str | None = None
     """Path of the rejects file to write."""
     progress: Callable[[Report, Source], None] | None = None

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from uuid import UUID
 
+from contracts.errors import Denied
 from contracts.identity import new_id
 from contracts.lifecycle import Role
 from psycopg import sql
@@ -14,7 +15,7 @@ from queues.database import Connection, connect, transaction
 from workcells.registry import BUILT_IN, Registry, folders, load_cell
 
 from pipeline.compose import ROLE_NAMES, Shop
-from pipeline.people import ensure_actor, issue_token
+from pipeline.people import actor_of, ensure_actor, issue_token
 from pipeline.publish import PublishedFloor, floor_file, floor_in_force, publish_cell, publish_floor, read_floor
 
 _SETUP = "setup"
@@ -97,12 +98,23 @@ def ensure_workspace(conn: Connection, name: str) -> UUID:
     return found
 
 
+def _is_known(conn: Connection, token: str) -> bool:
+    """Return False for a token of another database: this one was restored, or made anew, under the kept secrets."""
+    try:
+        actor_of(conn, token)
+    except Denied:
+        return False
+    return True
+
+
 def own_token(shop: Shop, conn: Connection, workspace: UUID) -> str:
     """Return the token of the OS user on the embedded default, made once and kept in the data folder for this user alone."""
     name = getpass.getuser()
     path = shop.data_dir / "secrets" / f"token.{shop.settings.workspace}.{name}"
     if path.exists():
-        return path.read_text(encoding="ascii").strip()
+        token = path.read_text(encoding="ascii").strip()
+        if _is_known(conn, token):
+            return token
     actor = ensure_actor(conn, workspace, name, kind="person", roles=("reviewer", "operator", "author", "admin"))
     token = issue_token(conn, workspace, actor, label="embedded default", by=name)
     aside = path.with_name(f"{path.name}.{os.getpid()}")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from artifacts.blobs import BlobStore
@@ -15,16 +15,18 @@ from pipeline.publish import floor_in_force
 from pipeline.sources import Source, open_source
 from pipeline.sources.validation import RowValidator
 from queues.database import Connection, transaction
-from queues.doorbell import Doorbell
 from workcells.registry import Registry
 from workcells.shapes.catalogue import SHAPES
+
+if TYPE_CHECKING:
+    from queues.doorbell import Doorbell
 
 STANDARD_INPUT = "-"
 
 
 def open_intake(
     conn: Connection, store: BlobStore, workspace: UUID, flow_name: str, registry: Registry, *, submitter: str,
-    doorbell: Doorbell | None = None, rejects: str | None = None, max_rejects: RejectLimit | None = None,
+    doorbell: "Doorbell | None" = None, rejects: str | None = None, max_rejects: RejectLimit | None = None,
     progress: Callable[[Report, Source], None] | None = None,
 ) -> Intake:  # fmt: skip
     """Return an intake into a flow of the floor in force. Raises NotFound for a flow that the floor does not have."""

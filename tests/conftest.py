@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -115,7 +116,7 @@ def cli(shop: Shop) -> Any:
             "SHOPFLOOR_DATABASE": shop.database,
             "SHOPFLOOR_TRACKER_DIR": str(shop.tracker_dir),
             "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "shopfloor-pycache"),
         } | (env or {})
         done = subprocess.run(
             [sys.executable, "-m", "console", *arguments], input=input, capture_output=True, text=True, env=environment, timeout=timeout, check=False

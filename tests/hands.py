@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 from contracts.lifecycle import Cause, Stage, State, Wait, move
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
-
 from tests.line import Road, issue
 from tests.people import item_of, look
 

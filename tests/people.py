@@ -11,10 +11,9 @@ from pipeline.compose import Shop
 from pipeline.inbox import Waiting, waiting
 from pipeline.people import ensure_actor, issue_token
 from queues.database import Connection
+from tests.line import Road, issue, merged
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes.catalogue import SHAPES
-
-from tests.line import Road, issue, merged
 
 LATER = datetime(2025, 6, 1, tzinfo=UTC)
 """An as-of at which the rows of `tests.line` are old enough for the gate."""
@@ -69,5 +68,7 @@ def look(admin: Connection, query: str, *values: Any) -> list[Any]:
 
 def item_of(admin: Connection, subject: str) -> UUID:
     """Return the newest item of a subject."""
-    found: UUID = look(admin, "SELECT i.id FROM items i JOIN orders o ON o.id = i.order_id WHERE o.subject_key = %s ORDER BY i.id DESC", subject)[0]
+    found: UUID = look(
+        admin, "SELECT i.id FROM items i JOIN orders o ON o.id = i.order_id WHERE o.subject_key = %s ORDER BY i.id DESC", subject
+    )[0]
     return found

@@ -8,13 +8,14 @@ from console.benchmarks.reference import lines
 from tests.chaos.account import violations
 from tests.chaos.plant import Plant, applied_twice, issues_file, seed_tracker
 
-ROWS = 160
+ROWS = 80
 
 
 def test_killed_between_its_steps_the_road_ends_as_if_undisturbed(plant: Plant, tmp_path: Path) -> None:
+    plant.environment["SHOPFLOOR_BATCH"] = "5"
     # A row that comes twice cuts the file into two chunks: the second run goes on behind the first one.
     file = tmp_path / "rows.jsonl"
-    file.write_bytes(b"".join([*lines(1, 60), *lines(1, 1), *lines(61, ROWS - 60)]))
+    file.write_bytes(b"".join([*lines(1, 30), *lines(1, 1), *lines(31, ROWS - 30)]))
     for fault in ("intake.chunk_committed:kill", "intake.complete:kill"):
         assert plant.intake(file, "reference", fault=fault).returncode == -signal.SIGKILL
     account = plant.take_in(file, "reference")
@@ -24,7 +25,8 @@ def test_killed_between_its_steps_the_road_ends_as_if_undisturbed(plant: Plant, 
     plant.hire("propose-fused", "worker", "--lanes", "propose", faults=fused, mode="fused")
     strict = ["commit.after:kill", "clearance.opened:kill", "doorbell.ring:kill"]
     plant.hire("propose-strict", "worker", "--lanes", "propose", faults=strict, mode="strict")
-    plant.hire("apply", "worker", "--lanes", "apply", faults=["apply.intent:kill", "apply.sent:kill", "apply.receipt:kill", "archive.finished:kill"])
+    applying = ["apply.intent:kill", "apply.sent:kill", "apply.receipt:kill", "archive.finished:kill"]
+    plant.hire("apply", "worker", "--lanes", "apply", faults=applying)
     plant.hire("sweeper", "sweeper", faults=["sweep.expired:kill"])
     plant.settle(ROWS, seconds=60)
 
@@ -36,7 +38,8 @@ def test_killed_between_its_steps_the_road_ends_as_if_undisturbed(plant: Plant, 
 def test_an_approved_change_reaches_the_tracker_once_however_often_apply_is_killed(plant: Plant, tmp_path: Path) -> None:
     plant.environment["SHOPFLOOR_BATCH"] = "3"
     seed_tracker(plant.shop.tracker_dir, 12)
-    plant.staff(propose=[[]], apply=["apply.observed:kill", "apply.intent:kill", "apply.sent:kill", "apply.receipt:kill", "commit.before:kill"])
+    points = ("apply.observed", "apply.intent", "apply.sent", "apply.receipt", "commit.before")
+    plant.staff(propose=[[]], apply=[f"{point}:kill" for point in points])
     plant.take_in(issues_file(tmp_path, 12), "issue-sweep")
     plant.settle(24)
     assert plant.approve_all() == 12

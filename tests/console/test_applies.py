@@ -12,7 +12,6 @@ from pipeline.clearances import Answer, decide
 from pipeline.compose import Shop
 from pipeline.inbox import Waiting
 from queues.database import Connection
-
 from tests.hands import intend, lease, push
 from tests.line import Road
 from tests.people import ballot, look, person, propose
@@ -119,7 +118,10 @@ def test_nobody_answers_for_an_apply_that_a_worker_is_on(shop: Shop, road: Road,
     ops = person(shop, "olga", "operator")
     with shop.connect(Role.OPERATE) as conn:
         found = find_apply(conn, workspace, str(one.id))
-        for act in (lambda: probe_again(conn, workspace, found, by="olga"), lambda: resolve(conn, workspace, ops, found, "absent", "x", by="olga")):
+        for act in (
+            lambda: probe_again(conn, workspace, found, by="olga"),
+            lambda: resolve(conn, workspace, ops, found, "absent", "x", by="olga"),
+        ):
             with pytest.raises(Conflict):
                 act()
     assert look(admin, "SELECT state FROM applies") == ["intent"]

@@ -8,7 +8,6 @@ from contracts.lifecycle import Cause, Role
 from pipeline.clearances import Answer, decide
 from pipeline.compose import Shop
 from queues.database import Connection
-
 from tests.hands import buried, intend, lease, push
 from tests.line import Road
 from tests.people import ballot, look, person, propose
@@ -39,7 +38,9 @@ def test_a_replayed_letter_goes_on_where_it_died_and_says_who(road: Road, admin:
     assert look(admin, "SELECT stage, state, transients FROM queue") == [("workcell", "ready", 0)]
     road.run()
     assert road.states() == {"archive/done": 1}
-    assert look(admin, "SELECT from_state, to_state, reason FROM inspect.moves WHERE move = 'requeue'") == [("dead", "ready", "the model is back")]
+    assert look(admin, "SELECT from_state, to_state, reason FROM inspect.moves WHERE move = 'requeue'") == [
+        ("dead", "ready", "the model is back")
+    ]
 
 
 def test_letters_are_replayed_by_their_error_over_a_while(road: Road, admin: Connection, cli: Any) -> None:
@@ -58,13 +59,19 @@ def test_a_pruned_letter_is_filed_dead_and_closes_its_order(road: Road, admin: C
     done = cli("dead", "prune", str(first), "--why", "the repository is gone")
     assert (done.exit_code, done.stderr) == (0, "")
     assert look(admin, "SELECT item_id, state FROM archived_items") == [(first, "dead")]
-    assert look(admin, "SELECT o.state FROM orders o JOIN items i ON i.order_id = o.id WHERE i.id = ANY(%s) ORDER BY i.id", [first, second]) == ["dead", "open"]
+    assert look(
+        admin, "SELECT o.state FROM orders o JOIN items i ON i.order_id = o.id WHERE i.id = ANY(%s) ORDER BY i.id", [first, second]
+    ) == ["dead", "open"]
     assert road.states() == {"workcell/dead": 2}
-    assert look(admin, "SELECT object, payload FROM audit WHERE action = 'steer.prune'") == [(str(first), f"the repository is gone\n{first}")]
+    assert look(admin, "SELECT object, payload FROM audit WHERE action = 'steer.prune'") == [
+        (str(first), f"the repository is gone\n{first}")
+    ]
     assert cli("dead", "replay", str(first)).exit_code == 4
 
 
-def test_a_letter_whose_apply_may_have_had_an_effect_is_not_pruned(shop: Shop, road: Road, admin: Connection, workspace: UUID, cli: Any) -> None:
+def test_a_letter_whose_apply_may_have_had_an_effect_is_not_pruned(
+    shop: Shop, road: Road, admin: Connection, workspace: UUID, cli: Any
+) -> None:
     [one] = propose(road, 1)
     with shop.connect(Role.REVIEW) as conn:
         decide(conn, workspace, person(shop, "ada", "reviewer"), ballot(one), Answer.APPROVE, "", by="ada")

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from queues.database import Connection
-
 from tests.hands import in_the_cells_lane
 from tests.line import Road
 from tests.people import look, person
@@ -36,7 +35,9 @@ def test_resume_names_what_still_stands(cli: Any) -> None:
     assert cli("resume", "flow:issue-sweep").exit_code == 3
 
 
-@pytest.mark.parametrize("arguments", [("pause", "all"), ("pause", "all", "--why", "x", "--until", "soon"), ("pause", "everything", "--why", "x")])
+@pytest.mark.parametrize(
+    "arguments", [("pause", "all"), ("pause", "all", "--why", "x", "--until", "soon"), ("pause", "everything", "--why", "x")]
+)
 def test_what_means_nothing_is_refused(admin: Connection, cli: Any, arguments: tuple[str, ...]) -> None:
     seen = cli(*arguments)
     assert (seen.exit_code, seen.stdout) == (2, "")

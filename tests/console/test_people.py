@@ -6,7 +6,6 @@ from typing import Any
 
 from pipeline.compose import Shop
 from queues.database import Connection
-
 from tests.line import Road
 from tests.people import look, person, propose
 
@@ -31,7 +30,11 @@ def test_a_new_token_is_printed_once_and_only_its_hash_is_kept(admin: Connection
 def test_only_admins_make_and_revoke_tokens(shop: Shop, admin: Connection, cli: Any) -> None:
     as_operator = {"SHOPFLOOR_TOKEN": person(shop, "otto", "operator")}
     before = look(admin, "SELECT count(*) FROM tokens")
-    for arguments in (("new", "--actor", "otto", "--role", "reviewer"), ("new", "--actor", "eve", "--role", "admin"), ("revoke", "--actor", "root")):
+    for arguments in (
+        ("new", "--actor", "otto", "--role", "reviewer"),
+        ("new", "--actor", "eve", "--role", "admin"),
+        ("revoke", "--actor", "root"),
+    ):
         assert cli("token", *arguments, env=as_operator).exit_code == 5
     assert look(admin, "SELECT count(*) FROM tokens") == before
     assert look(admin, "SELECT role FROM roles r JOIN actors a ON a.id = r.actor_id WHERE a.name = 'otto'") == ["operator"]

@@ -8,7 +8,6 @@ from uuid import uuid4
 from contracts.canonical import canonical
 from pipeline.compose import Shop
 from queues.database import Connection
-
 from tests.line import Road, issue, merged
 from tests.people import LATER, fill_tracker, look, open_proposals, person, propose
 

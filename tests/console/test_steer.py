@@ -5,14 +5,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.errors import InsufficientPrivilege
 from contracts.lifecycle import APPROVE, Cause, Role
 from pipeline import steering
 from pipeline.clearances import Answer, decide
 from pipeline.compose import Shop
-from psycopg.errors import InsufficientPrivilege
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
-
 from tests.hands import intend, lease, push, waiting_for_a_person
 from tests.line import Road
 from tests.people import ballot, look, person, propose
@@ -28,9 +27,13 @@ def test_requeue_makes_items_that_wait_for_a_person_due_and_says_who(road: Road,
 
     done = cli("requeue", str(item), "--why", "answered by mail")
     assert (done.exit_code, done.stderr) == (0, "")
-    [(state, reason)] = look(admin, "SELECT q.state, m.reason FROM queue q JOIN inspect.moves m ON m.item_id = q.item_id::text AND m.no = q.move_no")
+    [(state, reason)] = look(
+        admin, "SELECT q.state, m.reason FROM queue q JOIN inspect.moves m ON m.item_id = q.item_id::text AND m.no = q.move_no"
+    )
     assert (state, reason) == ("ready", "answered by mail")
-    assert look(admin, "SELECT action, payload FROM audit WHERE action = 'steer.requeue'") == [("steer.requeue", f"answered by mail\n{item}")]
+    assert look(admin, "SELECT action, payload FROM audit WHERE action = 'steer.requeue'") == [
+        ("steer.requeue", f"answered by mail\n{item}")
+    ]
     road.run()
     assert road.states() == {"archive/done": 1}
 
@@ -62,7 +65,9 @@ def test_stagger_spreads_the_due_times(shop: Shop, road: Road, admin: Connection
     assert waits == [0, 30, 60]
 
 
-def test_a_requeued_item_gets_a_new_run_of_attempts_but_still_travels_alone(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> None:
+def test_a_requeued_item_gets_a_new_run_of_attempts_but_still_travels_alone(
+    shop: Shop, road: Road, admin: Connection, workspace: UUID
+) -> None:
     [item] = waiting_for_a_person(road, admin)
     admin.execute("UPDATE queue SET crashes = 2, transients = 7, qa_rejects = 2")
     with shop.connect(Role.OPERATE) as conn:
@@ -118,7 +123,9 @@ def test_what_is_being_applied_right_now_is_left_alone(shop: Shop, road: Road, a
 
 
 @pytest.mark.parametrize("verb", ["cancel", "rework"])
-def test_an_item_whose_apply_may_have_had_an_effect_is_not_forgotten(shop: Shop, road: Road, admin: Connection, workspace: UUID, verb: str) -> None:
+def test_an_item_whose_apply_may_have_had_an_effect_is_not_forgotten(
+    shop: Shop, road: Road, admin: Connection, workspace: UUID, verb: str
+) -> None:
     [one] = propose(road, 1)
     approve(shop, workspace, one)
     lease(admin, one.item_id)

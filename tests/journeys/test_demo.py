@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
     def call(*arguments: str, timeout: float = 120) -> Result:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")}
-        environment |= {"SHOPFLOOR_DATA_DIR": str(folder), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"SHOPFLOOR_DATA_DIR": str(folder), "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "shopfloor-pycache")}
         done = subprocess.run(
             [sys.executable, "-m", "console", *arguments], capture_output=True, text=True, env=environment, timeout=timeout, check=False
         )

@@ -64,7 +64,9 @@ def test_bytes_other_than_those_shown_are_not_decided_on(shop: Shop, road: Road,
     assert road.states()["qa/waiting"] == 1
 
 
-@pytest.mark.parametrize(("name", "roles", "kind"), [("bob", (), "person"), ("robot", ("reviewer",), "service"), ("root", ("operator", "admin"), "person")])
+@pytest.mark.parametrize(
+    ("name", "roles", "kind"), [("bob", (), "person"), ("robot", ("reviewer",), "service"), ("root", ("operator", "admin"), "person")]
+)
 def test_only_a_person_who_is_a_reviewer_may_decide(shop: Shop, road: Road, name: str, roles: tuple[str, ...], kind: str) -> None:
     [one] = propose(road, 1)
     token = person(shop, f"{name}-2", *roles, kind=kind)
@@ -164,5 +166,3 @@ def test_a_disabled_reviewer_cannot_decide(shop: Shop, road: Road, admin: Connec
     admin.execute("UPDATE actors SET disabled_at = shopfloor.clock() WHERE name = 'ada'")
     with pytest.raises(Denied):
         answer(shop, ada, ballot(one), Answer.APPROVE)
-
-

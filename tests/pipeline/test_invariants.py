@@ -1,6 +1,7 @@
 """The checker is itself checked: a healthy factory is silent, and each way of breaking it is told once, as itself."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -274,3 +275,15 @@ def test_the_value_of_a_turned_away_attempt_is_named_by_its_wrapper(ground: Conn
     assert violated_here(ground, blobs.folder) == {}
     broken(ground, f"DELETE FROM attempts WHERE item_id = {DRAFT}")
     assert list(violated_here(ground, blobs.folder)) == [9]
+
+
+def test_the_document_names_every_invariant_and_every_column_of_the_views(ground: Connection) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "invariants.md").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert [number for number in TITLES if not any(line.startswith(f"| {number} |") for line in lines)] == []
+    documented = {line.split("`")[1]: re.findall(r"`(\w+)`", line.split("|")[2]) for line in lines if line.startswith("| `inspect.")}
+    columns = ground.execute(
+        "SELECT 'inspect.' || table_name, array_agg(column_name::text ORDER BY ordinal_position) "
+        "FROM information_schema.columns WHERE table_schema = 'inspect' GROUP BY 1"
+    ).fetchall()
+    assert documented == dict(columns)

@@ -9,7 +9,6 @@ from contracts.errors import BadInput, NotFound
 from contracts.lifecycle import Role
 from queues.database import Connection
 from queues.pauses import pause, resume, scope_of, standing
-
 from tests.hands import in_the_cells_lane
 from tests.line import Clock, Road, issue
 from tests.people import look
@@ -73,7 +72,9 @@ def test_a_pause_lifts_itself_when_its_time_has_come(
         resume(operator, workspace, scope_of(operator, workspace, "all"), by="ops")
 
 
-@pytest.mark.parametrize("text", ["everything", "", "pod:", "lane:nonsense", "lane:cell", "lane:apply", "cell:", "lane:qa.x", "item:12", "order:-", "all:x"])
+@pytest.mark.parametrize(
+    "text", ["everything", "", "pod:", "lane:nonsense", "lane:cell", "lane:apply", "cell:", "lane:qa.x", "item:12", "order:-", "all:x"]
+)
 def test_a_scope_that_can_hold_nothing_is_refused(operator: Connection, workspace: UUID, text: str) -> None:
     with pytest.raises(BadInput):
         scope_of(operator, workspace, text)

@@ -11,7 +11,6 @@ from pipeline.clearances import Answer, decide
 from pipeline.compose import Shop
 from pipeline.steering import cancel
 from queues.database import Connection
-
 from tests.line import Road
 from tests.people import ballot, look, person, propose
 
@@ -49,6 +48,7 @@ def test_approve_reject_and_cancel_at_once_leave_exactly_one_outcome(shop: Shop,
     operators = [shop.connect(Role.OPERATE) for _ in range(2)]
 
     for one in proposals:
+
         def answer(k: int, one: Any = one) -> Any:
             said = Answer.APPROVE if k % 2 else Answer.REJECT
             return decide(conns[k], workspace, tokens[k], ballot(one), said, "", by=f"reviewer-{k}")
@@ -71,7 +71,11 @@ def test_approve_reject_and_cancel_at_once_leave_exactly_one_outcome(shop: Shop,
             "FROM proposals p JOIN clearances c ON c.proposal_id = p.id WHERE p.id = %s",
             one.id,
         )
-        [moved] = look(admin, "SELECT array_agg(move ORDER BY no) FROM inspect.moves WHERE item_id = %s AND from_stage IN ('qa', 'apply') AND from_state <> 'leased'", str(one.item_id))
+        [moved] = look(
+            admin,
+            "SELECT array_agg(move ORDER BY no) FROM inspect.moves WHERE item_id = %s AND from_stage IN ('qa', 'apply') AND from_state <> 'leased'",
+            str(one.item_id),
+        )
         assert (proposal, clearance, decisions, moved) in [
             ("approved", "cleared", 1, ["approve"]),
             ("cancelled", "void", 1, ["approve", "cancel"]),  # a cancel may still end what was approved and not begun

@@ -73,7 +73,7 @@ BEGIN
     LEFT JOIN archived_items a ON a.item_id = o.item_id AND a.move_no >= o.move_no
     LEFT JOIN moves m ON m.item_id = a.item_id AND m.no = a.move_no AND m.fence = a.fence
     LEFT JOIN legal_moves l ON l.number = m.legal
-   WHERE (l.to_stage, l.to_state) IS DISTINCT FROM (a.stage, a.state) OR l.to_state NOT IN ($terminal)
+   WHERE l.number IS NULL OR (l.to_stage, l.to_state) <> (a.stage, a.state) OR l.to_state NOT IN ($terminal)
       OR EXISTS (SELECT FROM moves later WHERE later.item_id = a.item_id AND later.no = a.move_no + 1)
    LIMIT 1;
   IF FOUND THEN

@@ -1,0 +1,66 @@
+"""The broker wiped, silenced and fed with garbage while work runs: latency, never loss, never a worker less."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from console.benchmarks.reference import write_file
+
+from tests.chaos.account import violations
+from tests.chaos.plant import PROPOSE, Plant
+
+
+@pytest.fixture
+def broker(plant: Plant) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(plant.shop.broker_url) as client:
+        yield client
+
+
+def test_a_broker_that_is_wiped_in_the_middle_costs_seconds_and_no_item(plant: Plant, broker: redis.Redis, tmp_path: Path) -> None:
+    plant.environment["SHOPFLOOR_MODE"] = "strict"
+    plant.staff(propose=[[]])
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 300), "reference")
+    for archived in (20, 100, 180):
+        plant.until(lambda: plant.states().get("archive/done", 0) >= archived, seconds=30, what=f"{archived} done")
+        broker.flushall()
+    assert plant.settle(300) < 15
+    assert plant.states() == {"archive/done": 300}
+    assert violations(plant.admin) == []
+
+
+def test_garbage_in_the_broker_silences_no_lane_and_ends_no_worker(plant: Plant, broker: redis.Redis, tmp_path: Path) -> None:
+    plant.staff(propose=[[]])
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 5), "reference")
+    plant.settle(5)
+    feed_garbage(broker, plant.shop.database)
+
+    plant.take_in(write_file(tmp_path / "more.jsonl", 6, 20), "reference")
+
+    assert plant.settle(25, seconds=30) < 15
+    assert plant.states() == {"archive/done": 25}
+    assert [post.deaths for post in plant.posts.values()] == [[], [], []]
+
+
+def feed_garbage(broker: redis.Redis, namespace: str) -> None:
+    """Leave wrong types, marks that never end and messages that nobody sent on every lane's keys."""
+    shapes = [
+        b"\xff\xfe not json", b"[]", b"7", b"{}",
+        json.dumps({"queue_name": "nowhere", "actor_name": "nobody", "args": [], "kwargs": {}, "options": {}, "message_id": "1", "message_timestamp": 1}),
+        json.dumps({"queue_name": "route", "actor_name": "ring:route", "args": [1, 2], "kwargs": {"a": 1}, "options": {"redis_message_id": "m4", "eta": 9e15},
+                    "message_id": "2", "message_timestamp": "x"}),
+    ]  # fmt: skip
+    for number, lane in enumerate((*PROPOSE, "apply.sink")):
+        keys = {part: f"{namespace}:{lane}{part}" for part in ("", ".msgs")} | {"mark": f"{namespace}:rung:{lane}", "wake": f"{namespace}:wake:{lane}"}
+        broker.delete(*keys.values())
+        if number % 2:
+            for name in keys.values():
+                broker.set(name, "garbage")
+        else:
+            broker.rpush(keys["mark"], "garbage")
+            for k, shape in enumerate(shapes):
+                broker.hset(keys[".msgs"], f"m{k}", shape)
+                broker.rpush(keys[""], f"m{k}")
+            broker.lpush(keys["wake"], *["x"] * 50)
+    broker.set(f"{namespace}:__heartbeats__", "garbage")

@@ -1,0 +1,119 @@
+"""Leases: renewed while held, refused once lost, and never renewed back from the dead."""
+
+import threading
+import time
+from uuid import UUID
+
+import pytest
+from contracts.identity import new_id
+from contracts.lifecycle import Role, Stage
+from pipeline.advance import Mode, advance, take
+from pipeline.commit import Hand
+from pipeline.compose import Shop
+from queues import workers
+from queues.claims import Claim, claim_batch
+from queues.database import Connection, transaction
+from queues.leases import Heartbeat
+
+from tests.line import Clock, Road, issue
+
+pytestmark = pytest.mark.races
+
+
+def _hold(road: Road, seconds: float = 5) -> Claim:
+    worker = road.worker()
+    claim, _ = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=10, seconds=seconds)
+    assert claim.items
+    return claim
+
+
+def test_a_worker_whose_lease_was_expired_commits_nothing(road: Road, clock: Clock) -> None:
+    road.take_in([issue(1)])
+    claim = _hold(road)
+    clock.advance(seconds=6)
+    assert road.sweep()["expired"] == 1
+    before = road.items()
+
+    worker = road.worker()
+    rings = advance(worker.line, Hand(worker.name, worker.id, claim.id, set(worker.lanes).__contains__), claim, Mode.FUSED)
+
+    assert rings == set()
+    assert road.items() == before
+
+
+def test_a_worker_whose_items_were_taken_over_commits_nothing_of_theirs(road: Road, clock: Clock) -> None:
+    road.take_in([issue(1)])
+    slow = _hold(road)
+    clock.advance(seconds=6)
+    road.sweep()
+    clock.advance(seconds=60)
+    quick = _hold(road)
+    assert quick.items[0].fence == slow.items[0].fence + 1
+    worker = road.worker()
+    hand = Hand(worker.name, worker.id, slow.id, set(worker.lanes).__contains__)
+
+    advance(worker.line, hand, slow, Mode.STRICT)
+
+    [item] = road.items()
+    assert (item["stage"], item["state"], item["fence"]) == ("route", "leased", quick.items[0].fence)
+
+
+def test_a_heartbeat_renews_what_is_held_and_never_a_lease_that_ran_out(road: Road, shop: Shop, workspace: UUID, admin: Connection, clock: Clock) -> None:
+    road.take_in([issue(1)])
+    with shop.connect(Role.PROPOSE) as conn:
+        worker_id, claim_id = new_id(), new_id()
+        workers.register(conn, worker_id, name="one", host="here", pid=1, lanes=["route"])
+        with transaction(conn, workspace):
+            pod = conn.execute("SELECT id FROM pods WHERE name = 'maintainers'").fetchone()[0]
+            claim_batch(conn, claim_id, worker_id, "one", "route", Stage.ROUTE, {(workspace, pod): 1}, seconds=1.5)
+    heart = Heartbeat(lambda: shop.connect(Role.PROPOSE), worker_id, lease_seconds=1.5, limit_seconds=60, on_hang=lambda claim: None)
+    heart.hold(claim_id, time.monotonic())
+    heart.start()
+    try:
+        first = _until(admin, claim_id)
+        _wait(lambda: _until(admin, claim_id) > first)
+        assert heart.holds(claim_id, margin_seconds=0)
+
+        clock.advance(seconds=3600)
+        lost = _until(admin, claim_id)
+        _wait(lambda: not heart.holds(claim_id, margin_seconds=0))
+        assert _until(admin, claim_id) == lost
+    finally:
+        heart.stop()
+
+
+def test_a_claim_held_too_long_is_given_up_and_its_worker_told(road: Road, shop: Shop, workspace: UUID) -> None:
+    told = threading.Event()
+    heart = Heartbeat(lambda: shop.connect(Role.PROPOSE), new_id(), lease_seconds=0.3, limit_seconds=0.2, on_hang=lambda claim: told.set())
+    heart.hold(new_id(), time.monotonic())
+    heart.start()
+    assert told.wait(10)
+    heart.stop()
+
+
+def test_a_heartbeat_finds_the_database_again(shop: Shop, admin: Connection) -> None:
+    beats: list[Connection] = []
+    heart = Heartbeat(
+        lambda: shop.connect(Role.PROPOSE, name="pulse"), new_id(), lease_seconds=0.3, limit_seconds=60, on_hang=lambda claim: None, on_beat=beats.append
+    )
+    heart.start()
+    try:
+        _wait(lambda: bool(beats))
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pulse' AND datname = current_database()")
+        first = beats[-1]
+        _wait(lambda: beats[-1] is not first)
+    finally:
+        heart.stop()
+
+
+def _until(admin: Connection, claim_id: UUID) -> float:
+    row = admin.execute("SELECT extract(epoch FROM until)::float8 FROM claims WHERE id = %s", [claim_id]).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+def _wait(holds: object) -> None:
+    deadline = time.monotonic() + 15
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,82 @@
+"""Any number of sweepers: what one has done, the other finds done."""
+
+import threading
+from typing import Any
+
+import pytest
+from contracts.lifecycle import Role
+from pipeline.compose import Shop
+from pipeline.sweeper import sweep
+from queues.database import Connection
+
+from tests.line import Clock, Road, issue
+
+pytestmark = pytest.mark.races
+
+
+def _claimed(road: Road, count: int) -> None:
+    """Leave that many items leased by a worker that is gone."""
+    road.take_in([issue(number) for number in range(1, count + 1)])
+    worker = road.worker()
+    from pipeline.advance import take
+
+    claim, _ = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=count, seconds=5)
+    assert len(claim.items) == count
+
+
+def test_four_sweepers_at_once_expire_each_lease_once(road: Road, shop: Shop, clock: Clock, admin: Connection) -> None:
+    _claimed(road, 60)
+    clock.advance(seconds=6)
+    done: list[dict[str, int]] = []
+    gate = threading.Barrier(4)
+
+    def run() -> None:
+        with shop.connect(Role.SWEEP) as conn:
+            gate.wait()
+            done.append(sweep(conn, None))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sum(one["expired"] for one in done) == 60
+    assert admin.execute("SELECT count(*), count(DISTINCT item_id) FROM inspect.moves WHERE move = 'expire'").fetchone() == (60, 60)
+    assert road.sweep() == {"expired": 0, "released": 0, "followed": 0, "lapsed": 0, "rung": 0}
+    assert admin.execute("SELECT count(*) FROM claims WHERE closed_at IS NULL").fetchone() == (0,)
+
+
+def test_a_lease_that_runs_out_three_times_ends_as_a_dead_letter_and_not_a_fourth(road: Road, clock: Clock, admin: Connection) -> None:
+    road.take_in([issue(1)])
+    worker = road.worker()
+    from pipeline.advance import take
+
+    for expired in range(1, 4):
+        claim, _ = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=1, seconds=5)
+        assert len(claim.items) == 1
+        clock.advance(seconds=6)
+        assert road.sweep()["expired"] == 1
+        clock.advance(seconds=60)
+        assert road.states() == ({"route/dead": 1} if expired == 3 else {"route/ready": 1})
+    assert road.sweep()["expired"] == 0
+
+
+def test_a_row_that_the_database_refuses_keeps_no_other_duty_from_its_turn(road: Road, shop: Shop, clock: Clock, admin: Connection, capsys: Any) -> None:
+    _claimed(road, 1)
+    clock.advance(seconds=6)
+    admin.execute("ALTER TABLE shopfloor.moves ADD CONSTRAINT no_expiry CHECK (actor <> 'sweeper') NOT VALID")
+    rung: list[str] = []
+
+    class Bell:
+        def ring(self, lanes: list[str]) -> int:
+            rung.extend(lanes)
+            return len(rung)
+
+    road.take_in([issue(2)])
+    with shop.connect(Role.SWEEP) as conn:
+        done = sweep(conn, Bell())  # type: ignore[arg-type]
+    assert done["expired"] == 0
+    assert rung == ["route"]
+    admin.execute("ALTER TABLE shopfloor.moves DROP CONSTRAINT no_expiry")
+    assert road.sweep()["expired"] == 1
