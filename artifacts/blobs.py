@@ -18,6 +18,11 @@ def name_of(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+def store_of(data: bytes) -> str:
+    """Return where a body of this size lives: `row` or `disk`."""
+    return "row" if len(data) <= ROW_BYTES else "disk"
+
+
 class BlobStore:
     """Large bodies as files `ab/abcdef…` under one folder. A file is whole or absent: written aside, synced, renamed."""
 

@@ -24,6 +24,15 @@ from pipeline.failpoints import POINTS  # noqa: E402
 from pipeline.settings import ELSEWHERE, PREFIX, Settings  # noqa: E402
 from workcells.appliers import NAMES, applier_class  # noqa: E402
 
+SAID = {
+    "denied.review": "the person wrote, edited or submitted this work, is a service, or does not hold the role reviewer",
+    "apply.failed": "what the target, or the applier for it, answered",
+    "apply.drifted": "the target changed in …",
+    "apply.expired": "the approval no longer holds",
+    "operator.returned": "what an operator wrote with `rework`",
+    "review.returned": "what a reviewer wrote with `review rework`",
+}
+"""Messages that are not written where the code is."""
 ROOMS = ("contracts", "queues", "artifacts", "workcells", "pipeline", "console")
 PART = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
 
@@ -201,8 +210,8 @@ def error_codes() -> str:
     kinds = error_classes()
     found: dict[str, tuple[int | str, str]] = {}
     for kind, code, message in coded_calls():
-        if kind in kinds and code not in {one.code for one in kinds.values()}:
-            found.setdefault(code, (kinds[kind].exit_code, message))
+        if kind in kinds and code not in {one.code for one in kinds.values()} and not found.get(code, (0, ""))[1]:
+            found[code] = kinds[kind].exit_code, message or SAID.get(code, "")
     return table(("code", "exit", "says"), ((f"`{code}`", *rest) for code, rest in sorted(found.items())))
 
 
@@ -210,8 +219,9 @@ def finding_codes() -> str:
     """Return every code of a finding that shopfloor itself makes; cells and contracts add their own."""
     found: dict[str, str] = {}
     for kind, code, message in coded_calls():
-        if kind == "Finding":
-            found.setdefault(code, message)
+        if kind == "Finding" and not found.get(code):
+            found[code] = message or SAID[code]
+    found |= {code: SAID[code] for code in ("apply.drifted", "apply.expired", "operator.returned", "review.returned")}
     return table(("code", "says"), ((f"`{code}`", message) for code, message in sorted(found.items())))
 
 
@@ -231,12 +241,18 @@ def error_classes() -> dict[str, type[errors.ShopfloorError]]:
 def coded_calls() -> Iterator[tuple[str, str, str]]:
     """Yield (class, code, message) for every `Kind("message", code="a.b")` and `(Kind, "a.b", …)` in our source."""
     for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = [(node.lineno, one.id, node.value) for node in ast.walk(tree) if isinstance(node, ast.Assign) for one in node.targets if isinstance(one, ast.Name)]
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 given = {word.arg: word.value for word in node.keywords}
                 code = given.get("code")
                 if isinstance(code, ast.Constant) and isinstance(code.value, str):
-                    yield node.func.id, code.value, shape(node.args[0] if node.args else given.get("message"))
+                    message = node.args[0] if node.args else given.get("message")
+                    if isinstance(message, ast.Name):
+                        # A message with a name of its own: what the name was last set to above this line.
+                        message = max(((line, text) for line, name, text in texts if name == message.id and line <= node.lineno), default=(0, None), key=lambda found: found[0])[1]
+                    yield node.func.id, code.value, shape(message)
             elif isinstance(node, ast.Tuple) and len(node.elts) > 1 and isinstance(node.elts[0], ast.Name):
                 second = node.elts[1]
                 if isinstance(second, ast.Constant) and isinstance(second.value, str) and "." in second.value:
@@ -247,6 +263,8 @@ def shape(message: ast.expr | None) -> str:
     """Return a message as it is written, with … for what is filled in."""
     if isinstance(message, ast.Constant):
         return str(message.value)
+    if isinstance(message, ast.IfExp):
+        return shape(message.body)
     if isinstance(message, ast.JoinedStr):
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in message.values)
     return ""

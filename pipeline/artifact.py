@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from uuid import UUID
 
-from artifacts.blobs import read_bodies
+from artifacts.blobs import read_bodies, store_of
 from artifacts.shelf import Artifact, EvidenceRow, FindingRow, Input
 from contracts.canonical import canonical
 from contracts.identity import new_id
@@ -75,7 +75,7 @@ def _check(line: Line, work: Work) -> Step:
     product.artifact_id, product.is_checked = new_id(claimed.moved_at), True
     artifact = Artifact(
         work.item_id, product.artifact_id, claimed.workspace_id, work.fence, work.contract_id, contract.gives_name,
-        product.value_sha256, len(product.value_bytes), "row",
+        product.value_sha256, len(product.value_bytes), store_of(product.value_bytes),
     )  # fmt: skip
     return onward(work, Stage.QA, Stage.QA.value, records=[artifact, *_evidence(work, product)])
 

@@ -204,19 +204,20 @@ def start_background(shop: Shop) -> int:
         process = subprocess.Popen(
             command("up", "--foreground"), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
-    _await_crew(shop, process, log_dir / "crew.log")
-    return process.pid
+    return _await_crew(shop, process, log_dir / "crew.log")
 
 
-def _await_crew(shop: Shop, process: subprocess.Popen[bytes], log_path: Path) -> None:
-    """Return when the crew has said that it works here: a `down` that follows at once must find it."""
+def _await_crew(shop: Shop, process: subprocess.Popen[bytes], log_path: Path) -> int:
+    """Return the crew's pid once it has said that it works here: a `down` that follows at once must find it."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         # Read without the lock: trying it, however shortly, could keep the crew itself from taking it.
         with contextlib.suppress(OSError, ValueError, KeyError):
             if json.loads(_pid_path(shop).read_text(encoding="ascii"))["pid"] == process.pid:
-                return
+                return process.pid
         if process.poll() is not None:
+            if (first := running(shop)) is not None:  # another `up` was quicker
+                return first.pid
             raise Refused(f"the crew ended at once, with exit code {process.returncode}", hint=f"see the end of {log_path}", code="crew.ended")
         time.sleep(0.02)
     raise Conflict(f"the crew has not said within {_START_SECONDS:.0f} s that it works", hint=f"see the end of {log_path}", code="crew.silent")

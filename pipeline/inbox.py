@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -51,6 +52,7 @@ class Waiting:
         return actor not in (self.author, self.submitter, *self.editors, *self.decided_by)
 
 
+_FIELDS = tuple(part.name for part in fields_of(Waiting) if part.name != "shape")
 # Ids are time-ordered: the record reads the newest decisions by primary key. (a+1)/(n+2) is the rule of succession:
 # a finding without a record stands between one that people approve and one that they reject.
 _OPEN = """
@@ -89,8 +91,9 @@ def waiting(
     for row in rows:
         body = bodies.get((row[1], row[14]))
         shape = payload_shape(json.loads(body)["payload"]) if body is not None else "its bytes are missing"
-        parts: list[Any] = [tuple(part) if isinstance(part, list) else part for part in row]
-        found.append(Waiting(*parts, shape=shape))
+        fields: dict[str, Any] = dict(zip(_FIELDS, row, strict=True))
+        fields |= {"editors": tuple(fields["editors"]), "decided_by": tuple(fields["decided_by"])}
+        found.append(Waiting(**fields, shape=shape))
     return found
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from artifacts.blobs import store_of
 from artifacts.shelf import Artifact, Body, ProposalRow, Record, Verdict
 from contracts.canonical import canonical
 from contracts.contract import Uncertainty
@@ -151,7 +152,7 @@ def _propose(line: Line, work: Work, contract: Contract, verdict: Verdict, propo
     )  # fmt: skip
     sealed = Artifact(
         work.item_id, new_id(claimed.moved_at), claimed.workspace_id, work.fence, work.contract_id, ENVELOPE_KIND,
-        envelope.sha256, len(envelope.data), "row",
+        envelope.sha256, len(envelope.data), store_of(envelope.data),
     )  # fmt: skip
     records: list[Record] = [verdict, Body(work.item_id, envelope.sha256, claimed.workspace_id, envelope.data), sealed, row]
     if report_only:

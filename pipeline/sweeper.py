@@ -30,8 +30,11 @@ _ABANDONED_SECONDS = 600.0
 
 _DEAD_CLAIMS = "SELECT id FROM claims WHERE closed_at IS NULL AND until < clock() ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED"
 _THEIRS = """
-SELECT item_id, fence, stage, lane, crashes FROM queue WHERE claim_id = ANY(%s) ORDER BY item_id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+SELECT q.item_id, q.fence, q.stage, q.lane, q.crashes,
+       (SELECT (convert_from(k.body, 'UTF8')::json #>> '{limits,attempts,crash}')::int FROM contracts k WHERE k.id = q.contract_id)
+  FROM queue q WHERE q.claim_id = ANY(%s) ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
 """
+"""With the ceiling of crashes that the item's contract sets, null where it sets none."""
 
 
 def expire_leases(conn: Connection) -> int:
@@ -41,8 +44,8 @@ def expire_leases(conn: Connection) -> int:
         if not dead:
             return 0
         planned = []
-        for item, fence, stage, lane, crashes in conn.execute(_THEIRS, [dead, _MOST]).fetchall():
-            last = crashes + 1 >= CEILINGS[Cause.CRASH]
+        for item, fence, stage, lane, crashes, ceiling in conn.execute(_THEIRS, [dead, _MOST]).fetchall():
+            last = crashes + 1 >= (ceiling or CEILINGS[Cause.CRASH])
             route = Route(
                 (move("bury" if last else "expire", Stage(stage), State.LEASED),), lane, ("the lease ran out: its worker died or hung",), cause=Cause.CRASH
             )

@@ -16,7 +16,12 @@ _MOST_DAMAGED = 100
 
 @click.group()
 def artifact() -> None:
-    """Artifacts: typed bytes, named by their SHA-256."""
+    """Artifacts: typed bytes, named by their SHA-256.
+
+    \b
+    Example:
+      shopfloor artifact verify
+    """
 
 
 @artifact.command()

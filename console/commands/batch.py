@@ -22,7 +22,13 @@ _REJECT = ("row_no", "line", "byte_offset", "field", "code", "message")
 
 @click.group()
 def batch() -> None:
-    """Batches: what came in together, and what became of every row."""
+    """Batches: what came in together, and what became of every row.
+
+    \b
+    Example:
+      shopfloor batch list
+      shopfloor batch show latest
+    """
 
 
 @batch.command("list")

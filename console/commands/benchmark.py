@@ -7,7 +7,12 @@ from console.output import document, formats
 
 @click.group()
 def benchmark() -> None:
-    """Measure the road on a database of its own; the factory's work is not touched."""
+    """Measure the road on a database of its own; the factory's work is not touched.
+
+    \b
+    Example:
+      shopfloor benchmark road --items 5000
+    """
 
 
 @benchmark.command()

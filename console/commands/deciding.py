@@ -40,7 +40,9 @@ def _answers(verb: str, *, needs_reason: bool) -> Callable[[Callable[..., None]]
 
 @_answers("approve", needs_reason=False)
 def approve(**options: Any) -> None:
-    """Approve proposals: exactly the bytes that they have now, or those of --hash.
+    """Approve the exact bytes of proposals.
+
+    Those that they have now, or those of --hash: then nothing else is approved in their place.
 
     \b
     Example:
@@ -63,7 +65,9 @@ def reject(**options: Any) -> None:
 
 @_answers("rework", needs_reason=True)
 def rework(**options: Any) -> None:
-    """Send proposals back; the cell tries again with your reason as a finding.
+    """Send proposals back to their cell with your reason.
+
+    The next attempt gets it as a finding; what it proposes then needs a new decision.
 
     \b
     Example:

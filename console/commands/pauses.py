@@ -76,7 +76,7 @@ def resume(scope: str, dry_run: bool, form: str) -> None:
     if form == "json":
         document({"scope": scope, "lifted": lifted, "resumed": not dry_run, "still_paused": others})
         return
-    click.echo(f"{scope}: {lifted} pauses {'would be ' if dry_run else ''}lifted")
+    click.echo(f"{scope}: {lifted} pause{'' if lifted == 1 else 's'} {'would be ' if dry_run else ''}lifted")
     if others:
         click.echo(f"still paused: {', '.join(others)}", err=True)
 

@@ -26,9 +26,9 @@ def review() -> None:
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 2000), help="proposals shown")
 @formats(rows=True)
 def inbox(finding: str | None, action: str | None, limit: int, form: str) -> None:
-    """List what waits for reviewers, the most trusted first, equal proposals together.
+    """List what waits for reviewers, the most trusted first.
 
-    Trust is the cell's confidence, then how often people approved that finding in the last 30 days, then age.
+    Proposals that ask for the same thing stand together. Trust is the cell's confidence, then how often people approved that finding in the last 30 days, then age.
 
     \b
     Example:
@@ -138,7 +138,9 @@ def _tell_group(group: Sequence[Any], part: Sequence[Any], now: Any, actor: str)
 @click.option("--raw", is_flag=True, help="the exact bytes that an approval binds, and nothing else")
 @formats()
 def show(proposal: str, raw: bool, form: str) -> None:
-    """Show one proposal: the exact bytes that will run, the diff, the evidence, what a decision needs.
+    """Show the exact bytes that will run, diff and evidence.
+
+    And what a decision needs: who may give it, until when, and what else is proposed for the target.
 
     \b
     Example:

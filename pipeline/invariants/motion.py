@@ -11,8 +11,10 @@ _FAR_SECONDS = 86_400
 
 _STRANDED = """
 WITH moving AS (
-  SELECT DISTINCT lane FROM lane_minutes
-   WHERE minute >= date_trunc('minute', clock() - make_interval(secs => %(still)s)) AND finished + failed > 0),
+  SELECT lane FROM lane_minutes WHERE minute >= date_trunc('minute', clock() - make_interval(secs => %(still)s)) AND finished + failed > 0
+  UNION
+  -- A worker that is busy with a long batch comes to its other items afterwards.
+  SELECT unnest(w.lanes) FROM claims b JOIN workers w ON w.id = b.worker_id WHERE b.closed_at IS NULL AND b.until > clock()),
 newest AS (SELECT DISTINCT ON (item_id) item_id, id FROM proposals ORDER BY item_id, epoch DESC)
 SELECT 12, 'item ' || q.item_id || ' in ' || q.stage || '/' || q.state || CASE
     WHEN q.state = 'leased' AND c.id IS NULL THEN ': its claim ' || q.claim_id || ' is gone'

@@ -165,6 +165,18 @@ def test_a_claim_that_ran_out_is_the_sweepers_for_a_minute_and_then_stranded(sho
     assert list(violated(shop)) == [12, 16]
 
 
+def test_a_lane_may_stand_while_its_worker_is_busy_with_a_long_batch(shop: Shop, admin: Connection, tmp_path: Path) -> None:
+    with closing(Road(shop, tmp_path, Mode.FUSED)) as road:
+        worker = road.worker()
+        claim, _ = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30)
+        assert len(claim.items) == 1
+        broken(admin, "DELETE FROM lane_minutes")
+        broken(admin, "UPDATE queue SET due_at = due_at - interval '5 min', moved_at = moved_at - interval '5 min' WHERE state = 'ready'")
+        assert violated(shop) == {}
+        broken(admin, "UPDATE claims SET until = clock() - interval '20 s' WHERE closed_at IS NULL")
+        assert list(violated(shop)) == [12, 16]
+
+
 def test_what_the_sweeper_mends_is_mended(shop: Shop, admin: Connection, leased: str, tmp_path: Path) -> None:
     broken(admin, f"UPDATE claims SET until = clock() - interval '2 min' WHERE id = '{leased}'")
     with closing(Road(shop, tmp_path, Mode.FUSED)) as road:

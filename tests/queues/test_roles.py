@@ -128,7 +128,7 @@ def one(road: Road) -> Waiting:
 def refused(conn: Connection, workspace: UUID | None, query: str, *values: Any) -> Error:
     """Return the error with which the database refuses a statement; fails when it does not."""
     with pytest.raises(Error) as caught, transaction(conn, workspace):
-        conn.execute(sql.SQL(query), values)  # type: ignore[arg-type]
+        conn.execute(sql.SQL(query), values)
     return caught.value
 
 
@@ -141,7 +141,8 @@ def test_history_is_not_rewritten_by_any_role_nor_by_its_owner(
 ) -> None:
     [first] = look(
         admin,
-        f"SELECT attname FROM pg_attribute WHERE attrelid = 'shopfloor.{table}'::regclass AND attnum > 0 AND attidentity = '' ORDER BY attnum LIMIT 1",
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND attidentity = '' ORDER BY attnum LIMIT 1",
+        f"shopfloor.{table}",
     )
     statements = (f"UPDATE {table} SET {first} = {first}", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE")
     before = look(admin, f"SELECT count(*) FROM {table}")
@@ -224,15 +225,21 @@ def test_a_state_does_not_change_without_its_history(shop: Shop, one: Waiting, w
             assert isinstance(refused(conn, workspace, statement, one.item_id), (CheckViolation, InsufficientPrivilege)), (role, statement)
 
 
+_FORGED = """
+WITH m AS (
+  INSERT INTO moves (item_id, workspace_id, at, no, fence, legal, actor)
+  SELECT item_id, workspace_id, clock(), move_no + 1, fence, %s, 'psql' FROM queue WHERE item_id = %s)
+UPDATE queue SET stage = 'apply', state = 'ready', lane = 'apply.tracker', ready_lane = 'apply.tracker', wait = NULL, move_no = move_no + 1
+ WHERE item_id = %s
+"""
+
+
 def test_a_move_into_apply_needs_a_cleared_clearance_even_with_its_history(shop: Shop, one: Waiting, workspace: UUID) -> None:
     approve = legal_move("approve", *_at("qa", "waiting"), to=_at("apply", "ready")[0])
     with shop.connect(Role.REVIEW) as conn:
         error = refused(
             conn, workspace,
-            "WITH m AS (INSERT INTO moves (item_id, workspace_id, at, no, fence, legal, actor) SELECT item_id, workspace_id, clock(), move_no + 1, fence, %s, 'psql' "
-            "FROM queue WHERE item_id = %s) "
-            "UPDATE queue SET stage = 'apply', state = 'ready', lane = 'apply.tracker', ready_lane = 'apply.tracker', wait = NULL, move_no = move_no + 1 "
-            "WHERE item_id = %s",
+            _FORGED,
             approve.number, one.item_id, one.item_id,
         )  # fmt: skip
     assert isinstance(error, InsufficientPrivilege)
@@ -245,18 +252,24 @@ def _at(stage: str, state: str) -> tuple[Any, Any]:
     return Stage(stage), State(state)
 
 
-def test_nobody_writes_a_decision_or_approves_a_proposal_by_hand(shop: Shop, one: Waiting, workspace: UUID) -> None:
+BY_HAND = {
+    "a state": "UPDATE proposals SET state = 'approved'",
+    "a clearance": "UPDATE clearances SET state = 'cleared'",
+    "a clearance of one's own": """
+        INSERT INTO clearances (id, workspace_id, proposal_id, tier, needed)
+        SELECT gen_random_uuid(), workspace_id, id, 'none', 0 FROM proposals""",
+    "a decision": """
+        INSERT INTO decisions (id, workspace_id, clearance_id, proposal_id, proposal_sha256, actor_id, decision, expires_at)
+        SELECT gen_random_uuid(), p.workspace_id, c.id, p.id, p.sha256, a.id, 'approve', p.expires_at
+          FROM proposals p, clearances c, actors a WHERE c.proposal_id = p.id""",
+}
+
+
+@pytest.mark.parametrize("what", BY_HAND)
+def test_nobody_writes_a_decision_or_approves_a_proposal_by_hand(shop: Shop, one: Waiting, workspace: UUID, what: str) -> None:
     for role in Role:
         with shop.connect(role) as conn:
-            for statement in (
-                "UPDATE proposals SET state = 'approved'",
-                "UPDATE clearances SET state = 'cleared'",
-                "INSERT INTO clearances (id, workspace_id, proposal_id, tier, needed) SELECT gen_random_uuid(), workspace_id, id, 'none', 0 FROM proposals",
-                "INSERT INTO decisions (id, workspace_id, clearance_id, proposal_id, proposal_sha256, actor_id, decision, expires_at) "
-                "SELECT gen_random_uuid(), p.workspace_id, c.id, p.id, p.sha256, a.id, 'approve', p.expires_at "
-                "FROM proposals p, clearances c, actors a WHERE c.proposal_id = p.id",
-            ):
-                assert isinstance(refused(conn, workspace, statement), InsufficientPrivilege), (role, statement)
+            assert isinstance(refused(conn, workspace, BY_HAND[what]), InsufficientPrivilege), role
 
 
 def test_ones_own_work_is_not_approved_by_the_function_either(shop: Shop, road: Road, admin: Connection) -> None:
@@ -274,7 +287,8 @@ def test_ones_own_work_is_not_approved_by_the_function_either(shop: Shop, road: 
 
 _INTENT = """
 INSERT INTO applies (id, workspace_id, proposal_id, item_id, action_id, proposal_sha256, adapter, idempotency_class, fence)
-SELECT %s, workspace_id, id, item_id, sha256(sha256 || '\\x00'::bytea || convert_to(target, 'UTF8')), sha256, adapter, 'convergent', 1 FROM proposals
+SELECT %s, workspace_id, id, item_id, sha256(sha256 || '\\x00'::bytea || convert_to(target, 'UTF8')), sha256, adapter, 'convergent', 1
+  FROM proposals
 """
 
 

@@ -78,7 +78,7 @@ def test_workers_that_move_overlapping_sets_in_any_order_never_deadlock_and_move
         with shop.connect(Role.PROPOSE) as conn, transaction(conn, workspace):
             moved = perform(conn, wishes if number % 2 else wishes[::-1], by=f"racer-{number}")
         with lock:
-            done.update(moved.done)
+            done.update(list(moved.done))
 
     assert _together(8, hand_back) == []
     assert len(done) == 100

@@ -73,7 +73,8 @@ def test_approve_reject_and_cancel_at_once_leave_exactly_one_outcome(shop: Shop,
         )
         [moved] = look(
             admin,
-            "SELECT array_agg(move ORDER BY no) FROM inspect.moves WHERE item_id = %s AND from_stage IN ('qa', 'apply') AND from_state <> 'leased'",
+            "SELECT array_agg(move ORDER BY no) FROM inspect.moves "
+            "WHERE item_id = %s AND from_stage IN ('qa', 'apply') AND from_state <> 'leased'",
             str(one.item_id),
         )
         assert (proposal, clearance, decisions, moved) in [

@@ -43,7 +43,7 @@ def test_four_sweepers_at_once_expire_each_lease_once(road: Road, shop: Shop, cl
 
     assert sum(one["expired"] for one in done) == 60
     assert admin.execute("SELECT count(*), count(DISTINCT item_id) FROM inspect.moves WHERE move = 'expire'").fetchone() == (60, 60)
-    assert road.sweep() == {"expired": 0, "released": 0, "followed": 0, "lapsed": 0, "rung": 0}
+    assert set(road.sweep().values()) == {0}
     assert admin.execute("SELECT count(*) FROM claims WHERE closed_at IS NULL").fetchone() == (0,)
 
 
