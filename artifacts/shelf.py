@@ -4,9 +4,8 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from queues.database import Connection
-
 from artifacts.blobs import write_bodies
+from queues.database import Connection
 
 Row = NamedTuple
 """Every record starts with the item it belongs to; its fields are the columns of its table, in order."""

@@ -61,9 +61,7 @@ def find_artifact(conn: Connection, text: str, item_id: UUID | None = None) -> d
     with conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_FIND.format(where=" AND ".join(where)), values).fetchone()
     if row is None:
-        raise NotFound(
-            f"no artifact {printable(text)!r} in this workspace", hint="shopfloor show ITEM lists those of an item"
-        )
+        raise NotFound(f"no artifact {printable(text)!r} in this workspace", hint="shopfloor show ITEM lists those of an item")
     return row
 
 
@@ -74,9 +72,7 @@ def read_artifact(conn: Connection, store: BlobStore, artifact: dict[str, Any]) 
     """
     if artifact["erased_at"] is not None:
         raise NotFound(f"the bytes of artifact {artifact['id']} were erased on {artifact['erased_at']:%Y-%m-%d}")
-    row = conn.execute(
-        "SELECT bytes FROM bodies WHERE item_id = %s AND sha256 = %s", [artifact["item_id"], artifact["sha256"]]
-    ).fetchone()
+    row = conn.execute("SELECT bytes FROM bodies WHERE item_id = %s AND sha256 = %s", [artifact["item_id"], artifact["sha256"]]).fetchone()
     data: bytes = row[0] if row else store.get(artifact["sha256"])
     if name_of(data) != artifact["sha256"]:
         raise Unavailable(

@@ -51,7 +51,9 @@ def document(fields: Mapping[str, Any]) -> None:
     click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **plain(fields)}, ensure_ascii=False))
 
 
-def listing(form: str, rows: Iterable[Mapping[str, Any]], *, name: str, columns: Sequence[str] | None = None, empty: str = "nothing") -> None:
+def listing(
+    form: str, rows: Iterable[Mapping[str, Any]], *, name: str, columns: Sequence[str] | None = None, empty: str = "nothing"
+) -> None:
     """Print rows in the form asked for; as text, a table of `columns` with control characters made visible."""
     found = list(rows)
     if form == "json":
@@ -101,7 +103,10 @@ def cell(value: Any) -> str:
 
 def printable(text: str) -> str:
     """Return text without anything that a terminal or a reader's eye would act on: controls, escapes, bidi marks."""
-    return "".join(c if c.isprintable() and c not in _INVISIBLE else f"\\u{ord(c):04x}" if ord(c) > 0x1F else _SHOWN.get(c, f"\\x{ord(c):02x}") for c in text)
+    return "".join(
+        c if c.isprintable() and c not in _INVISIBLE else f"\\u{ord(c):04x}" if ord(c) > 0x1F else _SHOWN.get(c, f"\\x{ord(c):02x}")
+        for c in text
+    )
 
 
 _SHOWN = {"\n": "⏎", "\t": " ", "\r": "␍"}

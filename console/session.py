@@ -64,11 +64,16 @@ def session(role: Role, *, start: bool = False, needs: str = "") -> Iterator[Ses
             actor = actor_of(conn, token)
             if actor.workspace_id != workspace:
                 raise Denied(
-                    f"the token belongs to another workspace than {shop.settings.workspace}", hint="check SHOPFLOOR_WORKSPACE and SHOPFLOOR_TOKEN"
+                    f"the token belongs to another workspace than {shop.settings.workspace}",
+                    hint="check SHOPFLOOR_WORKSPACE and SHOPFLOOR_TOKEN",
                 )
             name, roles = actor.name, actor.roles
         if needs and needs not in roles and "admin" not in roles:
-            raise Denied(f"{name} does not hold the role {needs}", hint="ask an admin: shopfloor token new --actor NAME --role " + needs, code="denied.role")
+            raise Denied(
+                f"{name} does not hold the role {needs}",
+                hint="ask an admin: shopfloor token new --actor NAME --role " + needs,
+                code="denied.role",
+            )
         yield Session(shop, conn, workspace, name, token)
 
 

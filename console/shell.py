@@ -9,9 +9,8 @@ from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
-from contracts.errors import Refused, ShopfloorError
-
 from console.catalogue import COMMANDS, GROUPS
+from contracts.errors import Refused, ShopfloorError
 
 PACKAGES = ("contracts", "queues", "artifacts", "workcells", "pipeline", "console")
 _INTERRUPTED = 130
@@ -25,11 +24,11 @@ class Lazy(click.Group):
         self.entries = entries
         """Command name → (module:attribute, one-line help)."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it
         """Return the names in the catalogue's order."""
         return list(self.entries)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click passes it
         """Return the command, imported now."""
         if cmd_name not in self.entries:
             return None
@@ -98,7 +97,7 @@ def run() -> NoReturn:
         # The reader of our output left (`| head`): nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:  # the outermost layer: no traceback ever reaches a user
+    except Exception as error:  # noqa: BLE001 - the outermost layer: no traceback ever reaches a user
         _last_words(error)
         sys.exit(1)
 

@@ -71,12 +71,7 @@ def is_within_depth(value: Any, limit: int) -> bool:
     for _ in range(limit):
         if not level:
             return True
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if type(parent) is dict else parent)
-            if type(child) in _CONTAINERS
-        ]
+        level = [child for parent in level for child in (parent.values() if type(parent) is dict else parent) if type(child) in _CONTAINERS]
     return not level
 
 

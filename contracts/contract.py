@@ -123,9 +123,7 @@ class Contract:
         """Return what is wrong with a value as this cell's output; empty when nothing is."""
         return self.gives.findings(value)
 
-    def action_findings(
-        self, action: str, payload: Any, precondition: Mapping[str, Any] | None = None
-    ) -> tuple[Finding, ...]:
+    def action_findings(self, action: str, payload: Any, precondition: Mapping[str, Any] | None = None) -> tuple[Finding, ...]:
         """Return why an action may not be proposed so; empty when it may.
 
         With `precondition`, its fields must be exactly those that the clause declares: one too few would miss a
@@ -141,10 +139,7 @@ class Contract:
                     place="/action/name",
                 ),
             )
-        found = [
-            finding.model_copy(update={"place": "/action/payload" + finding.place})
-            for finding in clause.payload.findings(payload)
-        ]
+        found = [finding.model_copy(update={"place": "/action/payload" + finding.place}) for finding in clause.payload.findings(payload)]
         if precondition is not None and precondition.keys() != set(clause.depends_on):
             needed, seen = ", ".join(sorted(clause.depends_on)), printable(", ".join(sorted(precondition)))
             message = f"expected exactly the fields {printable(needed)}; got {seen or 'none'}"
@@ -218,9 +213,7 @@ def parse_contract(body: bytes) -> Contract:
     """Return the contract of stored bytes. Raises BadContract when they are not the canonical form of one."""
     contract = _contract(Document("stored contract", load_json(bytes(body), "stored contract")))
     if contract.body != body:
-        raise BadContract(
-            f"stored contract {contract.key}: its bytes are not canonical, so its hash names something else"
-        )
+        raise BadContract(f"stored contract {contract.key}: its bytes are not canonical, so its hash names something else")
     return contract
 
 
@@ -233,15 +226,11 @@ def _contract(document: Document) -> Contract:
     tools, limits, evidence = value.get("tools", {}), value.get("limits", {}), value.get("evidence", {})
     both = sorted(set(tools.get("allow", ())) & set(tools.get("deny", ())))
     if both:
-        raise BadContract(
-            f"{document.place('/tools')}: {printable(', '.join(both))} is both allowed and denied: keep one"
-        )
+        raise BadContract(f"{document.place('/tools')}: {printable(', '.join(both))} is both allowed and denied: keep one")
     body = canonical(value)
     qa = _checks(document)
     if evidence.get("required") and not any(check.kind == "evidence" for check in qa):
-        raise BadContract(
-            f"{document.place('/qa')}: evidence is required, and no check looks at it: add - check: evidence"
-        )
+        raise BadContract(f"{document.place('/qa')}: evidence is required, and no check looks at it: add - check: evidence")
     return Contract(
         body=body,
         sha256=sha256_hex(body),
@@ -282,9 +271,7 @@ def _checks(document: Document) -> tuple[Check, ...]:
         else:
             check = Check(kind, kind, f"qa.{kind}", f"the {kind} check failed")
         if check.name in checks:
-            raise BadContract(
-                f"{document.place(at)}: a second check named {check.name!r}: verdicts name checks, give it another name"
-            )
+            raise BadContract(f"{document.place(at)}: a second check named {check.name!r}: verdicts name checks, give it another name")
         checks[check.name] = check
     return tuple(checks.values())
 
@@ -295,9 +282,7 @@ def _check_fields(document: Document, expression: Expression, place: str) -> Non
         unknown = sorted((expression.fields.get(variable) or frozenset()) - known) if known is not None else []
         if unknown:
             there_are = ", ".join(sorted(known or ()))
-            raise BadContract(
-                f"{place}: {variable}.{unknown[0]} is not a field of {document.value[part]['name']}: {there_are}"
-            )
+            raise BadContract(f"{place}: {variable}.{unknown[0]} is not a field of {document.value[part]['name']}: {there_are}")
 
 
 def _clauses(document: Document) -> dict[str, ProposeClause]:
@@ -313,9 +298,7 @@ def _clauses(document: Document) -> dict[str, ProposeClause]:
                 )
         if "payload" in clause:
             _check_schema(document, f"{at}/payload", clause["payload"], "output")
-        clauses[action] = ProposeClause(
-            action, tuple(clause["depends_on"]), clause["tier"], clause.get("payload", True)
-        )
+        clauses[action] = ProposeClause(action, tuple(clause["depends_on"]), clause["tier"], clause.get("payload", True))
     return clauses
 
 

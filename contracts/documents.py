@@ -116,9 +116,7 @@ def load_json(text: str | bytes, name: str, error: type[BadInput] = BadContract)
         refuse(token, "is not JSON: write null")
 
     try:
-        value = json.loads(
-            text, object_pairs_hook=members, parse_int=whole, parse_float=fraction, parse_constant=constant
-        )
+        value = json.loads(text, object_pairs_hook=members, parse_int=whole, parse_float=fraction, parse_constant=constant)
     except json.JSONDecodeError as problem:
         raise error(f"{name} line {problem.lineno}, column {problem.colno}: not JSON: {problem.msg}") from problem
     except RecursionError as problem:

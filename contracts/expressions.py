@@ -65,9 +65,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_WRAPPING = re.compile(
-    r"^Function '\w+' error: (?:Python function call failed: \w+: )?|\.? Check function arguments and their types\.$"
-)
+_WRAPPING = re.compile(r"^Function '\w+' error: (?:Python function call failed: \w+: )?|\.? Check function arguments and their types\.$")
 _WORDS = frozenset(("true", "false", "null", "in"))
 
 
@@ -76,9 +74,7 @@ class Expression:
 
     __slots__ = ("_program", "_wanted", "fields", "text")
 
-    def __init__(
-        self, text: str, *, variables: Collection[str], place: str = "", error: type[BadInput] = BadContract
-    ) -> None:
+    def __init__(self, text: str, *, variables: Collection[str], place: str = "", error: type[BadInput] = BadContract) -> None:
         """Compile `text`. Raises `error`, starting with `place`, for anything that is wrong before data is seen."""
         self.text = text
         before = f"{place}: " if place else ""
@@ -87,9 +83,7 @@ class Expression:
         self._program = _compile(text, before, error)
         scan = _Scan(_tokens(text), frozenset(variables))
         if scan.loops > MAX_LOOPS:
-            raise error(
-                f"{before}expression loops {scan.loops} deep: at most {MAX_LOOPS}, its work grows with each level"
-            )
+            raise error(f"{before}expression loops {scan.loops} deep: at most {MAX_LOOPS}, its work grows with each level")
         for name in scan.unknown:
             raise error(f"{before}unknown variable {name!r}{_nearest(name, variables)} in {_quoted(text)}")
         known = _CEL_FUNCTIONS | FUNCTIONS.keys()
@@ -224,11 +218,7 @@ def _compile(text: str, before: str, error: type[BadInput]) -> "cel.Program":
         return _engine.compile(text)  # type: ignore[no-any-return]
     except ValueError as problem:
         said = re.search(r"ERROR: <input>:(\d+):(\d+): (.*)", str(problem))
-        where = (
-            f" at line {said[1]}, character {said[2]}: {printable(said[3].partition(' expecting ')[0], 160)}"
-            if said
-            else ""
-        )
+        where = f" at line {said[1]}, character {said[2]}: {printable(said[3].partition(' expecting ')[0], 160)}" if said else ""
         raise error(f"{before}not a CEL expression{where}, in {_quoted(text)}") from problem
     except BaseException as problem:
         if not _is_panic(problem):

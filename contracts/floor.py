@@ -160,19 +160,13 @@ def _route(document: Document, at: str, rules: list[dict[str, Any]]) -> tuple[Ru
         if "refuse" in rule and "priority" in rule:
             raise BadFloor(f"{place}: rule {rule['name']!r} refuses, so its priority orders nothing: remove it")
         if rule["name"] in names:
-            raise BadFloor(
-                f"{place}: a second rule named {rule['name']!r}: decisions name their rule, give it another name"
-            )
+            raise BadFloor(f"{place}: a second rule named {rule['name']!r}: decisions name their rule, give it another name")
         names.add(rule["name"])
         is_last = index == len(rules) - 1
         if is_last and "when" in rule:
-            raise BadFloor(
-                f"{place}: the last rule has a `when`: add one without, as in {{name: rest, refuse: route.unsuitable}}"
-            )
+            raise BadFloor(f"{place}: the last rule has a `when`: add one without, as in {{name: rest, refuse: route.unsuitable}}")
         if not is_last and "when" not in rule:
-            raise BadFloor(
-                f"{place}: rule {rule['name']!r} has no `when`, so no rule after it is ever reached: move it to the end"
-            )
+            raise BadFloor(f"{place}: rule {rule['name']!r} has no `when`, so no rule after it is ever reached: move it to the end")
     return tuple(
         Rule(
             RouteDecision(rule["name"], rule.get("cell"), rule.get("refuse"), rule.get("priority", DEFAULT_PRIORITY)),

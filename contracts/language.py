@@ -64,9 +64,7 @@ def load_cell_folder(folder: Path) -> CellSource:
     files = _read(folder)
     contract = read_contract(_need(files, folder, "contract.yaml"), str(folder / "contract.yaml"))
     if contract.name != folder.resolve().name:
-        raise BadContract(
-            f"{folder}: the folder is named {folder.resolve().name!r}, its contract {contract.name!r}: name both alike"
-        )
+        raise BadContract(f"{folder}: the folder is named {folder.resolve().name!r}, its contract {contract.name!r}: name both alike")
     examples = tuple(_examples(folder, contract, files))
     return CellSource(
         folder=folder,
@@ -88,9 +86,7 @@ def _read(folder: Path) -> dict[str, bytes]:
             raise BadContract(f"{path}: neither a plain file nor a folder: a cell's bytes stand in its own folder")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES or len(found) == MAX_FILES:
-            raise BadContract(
-                f"{path}: a cell has at most {MAX_FILES} files of {MAX_FILE_BYTES} bytes; got one of {size}"
-            )
+            raise BadContract(f"{path}: a cell has at most {MAX_FILES} files of {MAX_FILE_BYTES} bytes; got one of {size}")
         try:
             found[name] = path.read_bytes()
         except OSError as problem:
@@ -125,9 +121,7 @@ def _soul(folder: Path, files: dict[str, bytes]) -> str:
     except UnicodeDecodeError as problem:
         raise BadContract(f"{folder / 'soul.md'}: byte {problem.start} is not UTF-8") from problem
     if not text.strip() or "\0" in text:
-        raise BadContract(
-            f"{folder / 'soul.md'}: is empty or holds NUL: say who the cell is, what it owns, what it must not do"
-        )
+        raise BadContract(f"{folder / 'soul.md'}: is empty or holds NUL: say who the cell is, what it owns, what it must not do")
     return text
 
 
@@ -151,11 +145,7 @@ def _example(stem: Path, contract: Contract, given_bytes: bytes, expected_bytes:
         raise BadContract(f"{at_in}, /item{finding.place}: {finding.message}, as {contract.takes_name} has it")
     tools = given.get("tools", [])
     for index, call in enumerate(tools if isinstance(tools, list) else [None]):
-        if (
-            not isinstance(call, dict)
-            or call.keys() != {"tool", "arguments", "answer"}
-            or call["tool"] not in contract.tools_allow
-        ):
+        if not isinstance(call, dict) or call.keys() != {"tool", "arguments", "answer"} or call["tool"] not in contract.tools_allow:
             raise BadContract(
                 f'{at_in}, /tools/{index}: expected "tool", "arguments" and "answer" of one of: '
                 f"{', '.join(contract.tools_allow) or 'no tools, the contract allows none'}"
@@ -178,8 +168,6 @@ def _outcome(at: str, contract: Contract, expected: Any) -> Outcome:
         for finding in contract.output_findings(outcome.value):
             raise BadContract(f"{at}, /value{finding.place}: {finding.message}, as {contract.gives_name} has it")
     if isinstance(outcome, Proposal):
-        for finding in contract.action_findings(
-            outcome.action.name, outcome.action.payload, outcome.action.precondition
-        ):
+        for finding in contract.action_findings(outcome.action.name, outcome.action.payload, outcome.action.precondition):
             raise BadContract(f"{at}, {finding.place}: {finding.message}")
     return outcome

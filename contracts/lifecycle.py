@@ -184,17 +184,11 @@ def _worker(stage: Stage) -> frozenset[Role]:
 ENTER = Move(1, "enter", Stage.NONE, State.NONE, Stage.ROUTE, State.READY, frozenset({Role.INTAKE}))
 HOLD = Move(2, "hold", Stage.NONE, State.NONE, Stage.INTAKE, State.WAITING, frozenset({Role.INTAKE}))
 SHELVE = Move(3, "shelve", Stage.NONE, State.NONE, Stage.ARCHIVE, State.DONE, frozenset({Role.INTAKE}))
-RELEASE = Move(
-    4, "release", Stage.INTAKE, State.WAITING, Stage.ROUTE, State.READY, frozenset({Role.INTAKE, Role.SWEEP})
-)
+RELEASE = Move(4, "release", Stage.INTAKE, State.WAITING, Stage.ROUTE, State.READY, frozenset({Role.INTAKE, Role.SWEEP}))
 ASK = Move(5, "ask", Stage.QA, State.LEASED, Stage.QA, State.WAITING, _WORK)
 CLEAR = Move(6, "clear", Stage.QA, State.LEASED, Stage.APPLY, State.READY, _WORK)
-APPROVE = Move(
-    7, "approve", Stage.QA, State.WAITING, Stage.APPLY, State.READY, frozenset({Role.REVIEW, Role.SWEEP})
-)
-REJECT = Move(
-    8, "reject", Stage.QA, State.WAITING, Stage.QA, State.REFUSED, frozenset({Role.REVIEW, Role.SWEEP})
-)
+APPROVE = Move(7, "approve", Stage.QA, State.WAITING, Stage.APPLY, State.READY, frozenset({Role.REVIEW, Role.SWEEP}))
+REJECT = Move(8, "reject", Stage.QA, State.WAITING, Stage.QA, State.REFUSED, frozenset({Role.REVIEW, Role.SWEEP}))
 RETURN = Move(
     9,
     "return",
@@ -206,9 +200,7 @@ RETURN = Move(
 )
 LAPSE = Move(10, "lapse", Stage.QA, State.WAITING, Stage.REWORK, State.READY, frozenset({Role.SWEEP}))
 DRIFT = Move(11, "drift", Stage.APPLY, State.LEASED, Stage.REWORK, State.READY, _APPLY)
-FINISH = Move(
-    12, "finish", Stage.ARCHIVE, State.LEASED, Stage.ARCHIVE, State.DONE, frozenset({Role.PROPOSE, Role.APPLY})
-)
+FINISH = Move(12, "finish", Stage.ARCHIVE, State.LEASED, Stage.ARCHIVE, State.DONE, frozenset({Role.PROPOSE, Role.APPLY}))
 
 
 def _per_stage() -> list[Move]:
@@ -309,7 +301,7 @@ def moves_of(role: Role) -> tuple[int, ...]:
 
 
 def lane_of(stage: Stage, *, cell: str = "", applier: str = "") -> str:
-    """Return the lane that a stage's work queues in: `route`, `cell.issue_review`, `apply.github`, …"""
+    """Return the lane that a stage's work queues in, such as `route`, `cell.issue_review` or `apply.github`."""
     if stage is Stage.WORKCELL:
         return f"cell.{cell}"
     if stage is Stage.APPLY:

@@ -100,9 +100,7 @@ class YamlReader:
                 f"{text} may mean a truth value or a word: write {_FALSE_FRIENDS[text.lower()]}, or '{text}' in quotes",
             )
         if _LEADING_ZERO.fullmatch(text):
-            self._refuse(
-                event, f"{printable(text)} has a leading zero: write the number without it, or the text in quotes"
-            )
+            self._refuse(event, f"{printable(text)} has a leading zero: write the number without it, or the text in quotes")
         if _INT.fullmatch(text):
             if len(text) > 17 or abs(int(text, 0)) > EXACT:
                 self._refuse(event, f"{printable(text, 40)} has more digits than are exact: write it in quotes")

@@ -126,9 +126,7 @@ def _parts(schema: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
             rest += _children(at, part)
 
 
-def _children(
-    at: str, part: dict[str, Any], keywords: frozenset[str] = _ONE | _MANY | _NAMED
-) -> Iterator[tuple[str, Any]]:
+def _children(at: str, part: dict[str, Any], keywords: frozenset[str] = _ONE | _MANY | _NAMED) -> Iterator[tuple[str, Any]]:
     for keyword in keywords & part.keys():
         value, below = part[keyword], at + pointer_part(keyword)
         if keyword in _ONE:
@@ -148,18 +146,12 @@ def _check_keywords(pointer: str, part: Any, refuse: Callable[[str, str], None])
             refuse(at, f"keyword {keyword} is not part of the contract language: {_INSTEAD[keyword]}")
         if keyword not in _KNOWN:
             close = get_close_matches(keyword, _KNOWN, 1)
-            hint = (
-                f"did you mean {close[0]}?"
-                if close
-                else "a JSON Schema 2020-12 keyword is needed; fields stand under properties"
-            )
+            hint = f"did you mean {close[0]}?" if close else "a JSON Schema 2020-12 keyword is needed; fields stand under properties"
             refuse(at, f"unknown keyword {printable(keyword, 40)!r}: {hint}")
         if keyword in _ROOT and pointer:
             refuse(at, f"{keyword} stands inside a schema: it is allowed at its top only")
     if part.get("$schema", DIALECT) not in (DIALECT, DIALECT + "#"):
-        refuse(
-            pointer + "/$schema", f"unknown draft {printable(repr(part['$schema']))}: write {DIALECT}, or leave it out"
-        )
+        refuse(pointer + "/$schema", f"unknown draft {printable(repr(part['$schema']))}: write {DIALECT}, or leave it out")
     if isinstance(part.get("format"), str) and part["format"] not in FORMATS:
         close = get_close_matches(part["format"], FORMATS, 1)
         refuse(
@@ -180,17 +172,11 @@ def _check_references(parts: Mapping[str, Any], refuse: Callable[[str, str], Non
         if reference is None:
             continue
         if not reference.startswith("#"):
-            refuse(
-                at + "/$ref", f"{printable(reference)!r} leads out of this schema: nothing is fetched, write #/$defs/…"
-            )
+            refuse(at + "/$ref", f"{printable(reference)!r} leads out of this schema: nothing is fetched, write #/$defs/…")
         target = anchors.get(reference, reference[1:] if reference[1:2] in ("", "/") else None)
         if target not in parts:
-            known = ", ".join(
-                sorted(["#" + p for p in parts if p.startswith("/$defs/") and p.count("/") == 2] + list(anchors))
-            )
-            refuse(
-                at + "/$ref", f"{printable(reference)!r} names no schema in here (known: {printable(known) or 'none'})"
-            )
+            known = ", ".join(sorted(["#" + p for p in parts if p.startswith("/$defs/") and p.count("/") == 2] + list(anchors)))
+            refuse(at + "/$ref", f"{printable(reference)!r} names no schema in here (known: {printable(known) or 'none'})")
         leads_to[at].append(target or "")
     try:
         TopologicalSorter(leads_to).prepare()

@@ -8,7 +8,16 @@ import click
 from console.catalogue import COMMANDS, GROUPS
 
 _OUTPUT = ("json", "jsonl", "csv")
-_WORDS = {"integer": "N", "integer range": "N", "float": "N", "float range": "N", "uuid": "ID", "path": "PATH", "file": "FILE", "text": "TEXT"}
+_WORDS = {
+    "integer": "N",
+    "integer range": "N",
+    "float": "N",
+    "float range": "N",
+    "uuid": "ID",
+    "path": "PATH",
+    "file": "FILE",
+    "text": "TEXT",
+}
 
 
 def every() -> Iterator[tuple[str, click.Command]]:

@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that follow from the code: `python docs/generate.py`; a test compares them.
+"""Writes the parts of the documentation that follow from the code, `.venv/bin/python docs/generate.py`; a test compares them.
 
 A part stands in a Markdown file between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; each NAME is a function here
 or in `docs/commands.py`.
@@ -202,7 +202,9 @@ def row_codes() -> str:
 def error_kinds() -> str:
     """Return the error tree with exit codes."""
     kinds = sorted(error_classes().values(), key=lambda kind: (kind.exit_code, kind.code))
-    return table(("code", "exit", "means"), ((f"`{kind.code}`", kind.exit_code, (kind.__doc__ or "").strip().splitlines()[0]) for kind in kinds))
+    return table(
+        ("code", "exit", "means"), ((f"`{kind.code}`", kind.exit_code, (kind.__doc__ or "").strip().splitlines()[0]) for kind in kinds)
+    )
 
 
 def error_codes() -> str:
@@ -242,7 +244,13 @@ def coded_calls() -> Iterator[tuple[str, str, str]]:
     """Yield (class, code, message) for every `Kind("message", code="a.b")` and `(Kind, "a.b", …)` in our source."""
     for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        texts = [(node.lineno, one.id, node.value) for node in ast.walk(tree) if isinstance(node, ast.Assign) for one in node.targets if isinstance(one, ast.Name)]
+        texts = [
+            (node.lineno, one.id, node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            for one in node.targets
+            if isinstance(one, ast.Name)
+        ]
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 given = {word.arg: word.value for word in node.keywords}
@@ -251,7 +259,11 @@ def coded_calls() -> Iterator[tuple[str, str, str]]:
                     message = node.args[0] if node.args else given.get("message")
                     if isinstance(message, ast.Name):
                         # A message with a name of its own: what the name was last set to above this line.
-                        message = max(((line, text) for line, name, text in texts if name == message.id and line <= node.lineno), default=(0, None), key=lambda found: found[0])[1]
+                        message = max(
+                            ((line, text) for line, name, text in texts if name == message.id and line <= node.lineno),
+                            default=(0, None),
+                            key=lambda found: found[0],
+                        )[1]
                     yield node.func.id, code.value, shape(message)
             elif isinstance(node, ast.Tuple) and len(node.elts) > 1 and isinstance(node.elts[0], ast.Name):
                 second = node.elts[1]

@@ -9,15 +9,14 @@ import structlog
 from contracts.errors import LeaseLost, ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import CEILINGS, LINE, Cause, Stage, State, move
-from queues.claims import Claim, Pair, backlog, claim_batch
-from queues.database import transaction
-
 from pipeline import apply, archive, artifact, qa, rework, route, workcell
 from pipeline.commit import Hand, commit
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
 from pipeline.retries import accident
 from pipeline.work import Step, Work
+from queues.claims import Claim, Pair, backlog, claim_batch
+from queues.database import transaction
 
 log = structlog.get_logger()
 
@@ -174,7 +173,7 @@ def _run(line: Line, stage: Stage, works: Sequence[Work]) -> list[Step]:
         return STEPS[stage](line, works)
     except LeaseLost:
         raise
-    except Exception as error:  # the one place where an accident of a step becomes an attempt
+    except Exception as error:  # noqa: BLE001 - the one place where an accident of a step becomes an attempt
         if len(works) > 1:
             return [step for work in works for step in _run(line, stage, [work])]
         message = str(error) if isinstance(error, ShopfloorError) else f"{type(error).__name__}: {error}"

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from workcells.appliers import Applier, open_applier
-
 from pipeline.compose import Shop
+from workcells.appliers import Applier, open_applier
 
 
 def opened(shop: Shop, names: Iterable[str]) -> dict[str, Applier]:

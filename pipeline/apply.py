@@ -19,15 +19,14 @@ from contracts.errors import ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import CEILINGS, DRIFT, Cause, Stage, Wait
 from contracts.nouns import Action, Finding
-from queues.database import transaction
-from workcells.appliers import Applier, SendRefused, SendThrottled, SendUnknown, TargetMissing, TargetUnavailable
-
 from pipeline.artifact import finding_row
 from pipeline.envelope import action_id, action_of
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
 from pipeline.retries import accident, counted
 from pipeline.work import ApplyEnd, Step, Work, onward, stay
+from queues.database import transaction
+from workcells.appliers import Applier, SendRefused, SendThrottled, SendUnknown, TargetMissing, TargetUnavailable
 
 
 @dataclass(slots=True)
@@ -108,9 +107,18 @@ def _load(line: Line, works: Sequence[Work]) -> list[Approved]:
         work.finding = finding
         approved.append(
             Approved(
-                work, proposal_id, sha256, finding, live, settled, action_of(envelope), action_id(sha256, target), line.applier(adapter),
-                apply_id, since,
-            )  # fmt: skip
+                work,
+                proposal_id,
+                sha256,
+                finding,
+                live,
+                settled,
+                action_of(envelope),
+                action_id(sha256, target),
+                line.applier(adapter),
+                apply_id,
+                since,
+            )
         )
     return approved
 
@@ -194,7 +202,9 @@ def _send(line: Line, one: Approved, apply_id: UUID) -> Step:
         return _unknown(one, apply_id, str(error))
     except TargetUnavailable as error:
         return accident(one.work, Cause.TRANSIENT, str(error), ceiling=CEILINGS[Cause.TRANSIENT])
-    detail = canonical({"adapter": receipt.adapter, "target": receipt.target, "key": receipt.key, "changed": receipt.changed, "detail": receipt.detail})
+    detail = canonical(
+        {"adapter": receipt.adapter, "target": receipt.target, "key": receipt.key, "changed": receipt.changed, "detail": receipt.detail}
+    )
     return _applied(one, apply_id, detail)
 
 

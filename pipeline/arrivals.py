@@ -8,6 +8,7 @@ from uuid import UUID
 
 from contracts.lifecycle import ENTER, HOLD, SHELVE, Move
 from pipeline.sources import BadRow
+from pipeline.sources.excerpts import excerpt
 from queues.database import Connection
 
 
@@ -46,7 +47,8 @@ class Arrival:
 
     def as_reject(self) -> BadRow:
         """Return it as it stands in a rejects file."""
-        return BadRow(self.row_no, self.line, self.byte_offset, self.code, self.field, self.message, self.excerpt)
+        shown = self.excerpt or excerpt(self.body)
+        return BadRow(self.row_no, self.line, self.byte_offset, self.code, self.field, self.message, shown)
 
 
 class Known(NamedTuple):

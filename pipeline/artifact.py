@@ -10,11 +10,10 @@ from contracts.canonical import canonical
 from contracts.identity import new_id
 from contracts.lifecycle import Cause, Stage
 from contracts.nouns import Citation, Finding, Proposal
-from queues.database import transaction
-
 from pipeline.line import Line
 from pipeline.work import Product, Step, Work, onward
 from pipeline.workcell import restored
+from queues.database import transaction
 
 
 def step(line: Line, works: Sequence[Work]) -> list[Step]:
@@ -40,7 +39,8 @@ def load_products(line: Line, works: Sequence[Work]) -> None:
         bodies = read_bodies(line.conn, line.store, values.items())
         artifacts: dict[UUID, UUID] = dict(
             line.conn.execute(
-                "SELECT DISTINCT ON (item_id) item_id, id FROM artifacts WHERE item_id = ANY(%s) ORDER BY item_id, fence DESC", [list(outputs)]
+                "SELECT DISTINCT ON (item_id) item_id, id FROM artifacts WHERE item_id = ANY(%s) ORDER BY item_id, fence DESC",
+                [list(outputs)],
             ).fetchall()
         )
     for work in bare:
@@ -56,7 +56,9 @@ def _check(line: Line, work: Work) -> Step:
     assert product is not None
     findings = list(contract.output_findings(product.value))
     if len(product.value_bytes) > contract.max_bytes:
-        findings.append(Finding(code="contract.bytes", message=f"expected at most {contract.max_bytes} bytes, got {len(product.value_bytes)}"))
+        findings.append(
+            Finding(code="contract.bytes", message=f"expected at most {contract.max_bytes} bytes, got {len(product.value_bytes)}")
+        )
     if isinstance(product.outcome, Proposal):
         findings += contract.action_findings(
             product.outcome.action.name, product.outcome.action.payload, product.outcome.action.precondition
@@ -69,9 +71,13 @@ def _check(line: Line, work: Work) -> Step:
             findings.append(Finding(code="contract.evidence_source", message=message, place=f"/evidence/{no}"))
     if findings:
         return onward(
-            work, Stage.REWORK, Stage.REWORK.value, cause=Cause.CONTRACT, note=findings[0].code,
+            work,
+            Stage.REWORK,
+            Stage.REWORK.value,
+            cause=Cause.CONTRACT,
+            note=findings[0].code,
             records=[finding_row(work, finding) for finding in findings],
-        )  # fmt: skip
+        )
     product.artifact_id, product.is_checked = new_id(claimed.moved_at), True
     artifact = Artifact(
         work.item_id, product.artifact_id, claimed.workspace_id, work.fence, work.contract_id, contract.gives_name,
@@ -85,9 +91,15 @@ def _evidence(work: Work, product: Product) -> list[EvidenceRow | Input]:
     workspace = work.claimed.workspace_id
     rows: list[EvidenceRow | Input] = [
         EvidenceRow(
-            work.item_id, product.artifact_id, no, workspace, piece.claim, piece.stance, piece.confidence,
+            work.item_id,
+            product.artifact_id,
+            no,
+            workspace,
+            piece.claim,
+            piece.stance,
+            piece.confidence,
             canonical(piece.source.model_dump(mode="json")).decode(),
-        )  # fmt: skip
+        )
         for no, piece in enumerate(product.evidence)
     ]
     cited = {piece.source.subject: piece.source.revision for piece in product.evidence if isinstance(piece.source, Citation)}

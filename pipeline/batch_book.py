@@ -101,9 +101,7 @@ def _take_up(conn: Connection, origin: Origin) -> Report | None:
             if row is not None:
                 report = Report(*row)
                 report.resumed_at = report.rows
-                report.first_rejects = [
-                    _as_bad_row(*bad) for bad in conn.execute(_FIRST_REJECTS, [batch, 0, FIRST_REJECTS]).fetchall()
-                ]
+                report.first_rejects = [_as_bad_row(*bad) for bad in conn.execute(_FIRST_REJECTS, [batch, 0, FIRST_REJECTS]).fetchall()]
                 return report
         conn.execute("SELECT pg_advisory_unlock(%s)", [_key(batch)])
     return None

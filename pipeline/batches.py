@@ -22,9 +22,7 @@ SELECT id, flow, state, source, rows_read AS rows, accepted, rejected, duplicate
 """
 
 
-def list_batches(
-    conn: Connection, workspace: UUID, *, limit: int = 100, after: UUID | None = None
-) -> list[dict[str, Any]]:
+def list_batches(conn: Connection, workspace: UUID, *, limit: int = 100, after: UUID | None = None) -> list[dict[str, Any]]:
     """Return up to `limit` batches, the newest first; `after` is the last id of the page before."""
     return _rows(conn, workspace, _LIST, {"limit": limit, "after": after})
 

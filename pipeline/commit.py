@@ -17,14 +17,13 @@ from artifacts.shelf import Body, ProposalRow, Record
 from contracts.errors import ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import ARCHIVED, CEILINGS, Cause, Stage, State, Wait, move
-from queues.claims import close_claim
-from queues.database import Connection, is_the_databases, transaction
-from queues.mover import Moved, Planned, Route, perform
-
 from pipeline.failpoints import failpoint
 from pipeline.line import Line, nothing_stands
 from pipeline.retries import accident, counted_once_more
 from pipeline.work import Step, Work
+from queues.claims import close_claim
+from queues.database import Connection, is_the_databases, transaction
+from queues.mover import Moved, Planned, Route, perform
 
 CLEARANCE_SECONDS = 2 * 24 * 3600
 """How long a clearance may wait before it is overdue on the board."""
@@ -112,7 +111,10 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
         moved = perform(conn, planned, by=hand.worker, claim_id=hand.claim_id)
         result.lost += moved.refused
         done = [(work, step) for work, step in finished if work.item_id in moved.done]
-        shelf.write(conn, [record for work, step in done for part in (*work.chain, step) for record in part.records if not _is_written(part, record)])
+        shelf.write(
+            conn,
+            [record for work, step in done for part in (*work.chain, step) for record in part.records if not _is_written(part, record)],
+        )
         _end_applies(conn, done)
         _count(conn, hand, done)
         if any(step.move.to_state in ARCHIVED for _, step in done):
@@ -172,7 +174,12 @@ def _open_clearances(conn: Connection, finished: Sequence[tuple[Work, Step]], re
         step = proposals[proposal_id][1]
         if step.move.name == "clear" and state != "cleared":
             # The pod's autonomy was lowered meanwhile: people decide.
-            step.move, step.lane, step.wait, step.waiting_on = move("ask", Stage.QA, State.LEASED), Stage.QA.value, Wait.APPROVAL, "a reviewer"
+            step.move, step.lane, step.wait, step.waiting_on = (
+                move("ask", Stage.QA, State.LEASED),
+                Stage.QA.value,
+                Wait.APPROVAL,
+                "a reviewer",
+            )
     failpoint("clearance.opened")
     return [(work, step) for work, step in finished if not step.tier or work.item_id in held]
 

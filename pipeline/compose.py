@@ -112,7 +112,9 @@ def check_schema(conn: Connection) -> None:
     schema.refuse_newer(have)
     if not have:
         raise Conflict("the database has no shopfloor schema", hint="shopfloor db migrate", code="schema.missing")
-    raise Conflict(f"the database has schema version {have}, this shopfloor needs {need}", hint="shopfloor db migrate", code="schema.version")
+    raise Conflict(
+        f"the database has schema version {have}, this shopfloor needs {need}", hint="shopfloor db migrate", code="schema.version"
+    )
 
 
 def open_shop(settings: Settings | None = None, *, start: bool = True) -> Shop:

@@ -17,9 +17,8 @@ from pathlib import Path
 import psutil
 import structlog
 from contracts.errors import Conflict, Refused, ShopfloorError
-from queues.embedded import attach_or_start
-
 from pipeline.compose import ROLE_NAMES, Shop
+from queues.embedded import attach_or_start
 
 log = structlog.get_logger()
 
@@ -83,7 +82,13 @@ class Crew:
         with (self._log_dir / f"{post.name}.log").open("ab") as out:
             # A group of its own: Ctrl-C at the crew's terminal would reach it beside our own signal, and two mean "at once".
             post.process = subprocess.Popen(
-                post.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, process_group=0, preexec_fn=_drain_with_the_crew
+                post.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment,
+                process_group=0,
+                preexec_fn=_drain_with_the_crew,  # noqa: PLW1509 - one system call; the crew has no other thread
             )
         post.started_at = time.monotonic()
 
@@ -169,7 +174,9 @@ def only_one(shop: Shop) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Conflict("a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running") from None
+            raise Conflict(
+                "a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running"
+            ) from None
         file.truncate(0)
         me = psutil.Process()
         file.write(json.dumps({"pid": me.pid, "started": me.create_time()}))
@@ -201,9 +208,7 @@ def start_background(shop: Shop) -> int:
     log_dir = shop.data_dir / "log"
     log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (log_dir / "crew.log").open("ab") as out:
-        process = subprocess.Popen(
-            command("up", "--foreground"), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
+        process = subprocess.Popen(command("up", "--foreground"), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     return _await_crew(shop, process, log_dir / "crew.log")
 
 
@@ -218,9 +223,13 @@ def _await_crew(shop: Shop, process: subprocess.Popen[bytes], log_path: Path) ->
         if process.poll() is not None:
             if (first := running(shop)) is not None:  # another `up` was quicker
                 return first.pid
-            raise Refused(f"the crew ended at once, with exit code {process.returncode}", hint=f"see the end of {log_path}", code="crew.ended")
+            raise Refused(
+                f"the crew ended at once, with exit code {process.returncode}", hint=f"see the end of {log_path}", code="crew.ended"
+            )
         time.sleep(0.02)
-    raise Conflict(f"the crew has not said within {_START_SECONDS:.0f} s that it works", hint=f"see the end of {log_path}", code="crew.silent")
+    raise Conflict(
+        f"the crew has not said within {_START_SECONDS:.0f} s that it works", hint=f"see the end of {log_path}", code="crew.silent"
+    )
 
 
 def stop_background(shop: Shop) -> bool:

@@ -11,12 +11,6 @@ from uuid import UUID
 
 from contracts.errors import BadInput, Conflict, Refused
 from contracts.lifecycle import Role
-from queues.database import Connection, transaction
-from workcells.appliers.tracker_seed import seed
-from workcells.shapes import RowRefused
-from workcells.shapes.catalogue import SHAPES
-from workcells.shapes.github_issue import export_command, unsupported_findings
-
 from pipeline.clearances import Answer, Ballot, decide_all
 from pipeline.compose import Shop
 from pipeline.crew import running, stop_background
@@ -25,6 +19,11 @@ from pipeline.people import ensure_actor, issue_token
 from pipeline.setup import SERVICE, load_registry
 from pipeline.sources import Row, Source, open_source
 from pipeline.taking import open_intake
+from queues.database import Connection, transaction
+from workcells.appliers.tracker_seed import seed
+from workcells.shapes import RowRefused
+from workcells.shapes.catalogue import SHAPES
+from workcells.shapes.github_issue import export_command, unsupported_findings
 
 FLOW = "issue-sweep"
 REVIEWER = "demo-reviewer"
@@ -50,7 +49,7 @@ class Demonstration:
     export_command: str = ""
 
 
-def tokens(shop: Shop, conn: Connection, workspace: UUID) -> tuple[str, str]:
+def tokens(conn: Connection, workspace: UUID) -> tuple[str, str]:
     """Return new tokens of the demo's reviewer and of its submitter: two actors, because nobody approves their own."""
     reviewer = ensure_actor(conn, workspace, REVIEWER, kind="person", roles=("reviewer",))
     submitter = ensure_actor(conn, workspace, SERVICE, kind="service", roles=("submitter",))
@@ -119,7 +118,9 @@ def wait_for_quiet(shop: Shop, workspace: UUID, progress: Callable[[int], None],
             if not moving:
                 return
             if time.monotonic() > deadline:
-                raise Conflict(f"{moving} items still move after {seconds:.0f} s", hint="shopfloor status   ·   then run the same command again")
+                raise Conflict(
+                    f"{moving} items still move after {seconds:.0f} s", hint="shopfloor status   ·   then run the same command again"
+                )
             if time.monotonic() > starting and running(shop) is None:
                 raise Refused("the crew ended before the work did", hint=f"look into {shop.data_dir / 'log'}, then: shopfloor up")
             progress(moving)

@@ -51,9 +51,7 @@ def seal(
 
 def action_of(envelope: dict[str, Any]) -> Action:
     """Return the action that an envelope holds; what runs is built from the approved bytes alone."""
-    return Action(
-        name=envelope["action"], target=envelope["target"], payload=envelope["payload"], precondition=envelope["precondition"]
-    )
+    return Action(name=envelope["action"], target=envelope["target"], payload=envelope["payload"], precondition=envelope["precondition"])
 
 
 def action_id(proposal_sha256: bytes, target: str) -> bytes:

@@ -9,6 +9,8 @@ import os
 import signal
 import time
 
+from contracts.errors import BadSetting
+
 POINTS: dict[str, str] = {
     "intake.chunk_committed": "rows of a chunk are committed, the doorbell has not rung",
     "intake.complete": "the last chunk is committed, the batch is not complete yet",
@@ -42,7 +44,7 @@ def _parse(setting: str) -> dict[str, tuple[str, int]]:
         point, _, rest = part.partition(":")
         action, _, nth = rest.partition(":")
         if point not in POINTS or action not in ACTIONS or not (nth or "1").isdecimal():
-            raise SystemExit(
+            raise BadSetting(
                 f"SHOPFLOOR_FAIL: expected point:{'|'.join(ACTIONS)}[:nth] with a point of `shopfloor doctor --failpoints`, got {part!r}"
             )
         armed[point] = (action, int(nth or 1))

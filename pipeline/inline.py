@@ -9,14 +9,13 @@ from uuid import UUID
 from contracts.floor import Floor
 from contracts.identity import new_id
 from contracts.lifecycle import LINE, Role, Stage, lane_of
-from queues import workers
-from workcells.appliers import Applier
-from workcells.registry import Registry
-
 from pipeline.advance import Mode, Turns, advance, take
 from pipeline.commit import Hand
 from pipeline.compose import Shop
 from pipeline.line import Line
+from queues import workers
+from workcells.appliers import Applier
+from workcells.registry import Registry
 
 
 def lanes_of(floor: Floor, role: Role) -> list[str]:

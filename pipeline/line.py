@@ -11,11 +11,10 @@ from artifacts.blobs import BlobStore, read_bodies
 from contracts.errors import BadContract, NotFound, Unavailable
 from contracts.floor import Floor, parse_floor
 from contracts.language import Contract, parse_contract
+from pipeline.work import Work
 from queues.database import Connection, transaction
 from workcells.appliers import Applier
 from workcells.registry import Cell, Registry
-
-from pipeline.work import Work
 
 
 @dataclass(frozen=True, slots=True)

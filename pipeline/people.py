@@ -10,7 +10,7 @@ from contracts.identity import new_id
 from queues.database import Connection, transaction
 
 ROLES = ("submitter", "reviewer", "operator", "author", "reader", "admin")
-TOKEN_PREFIX = "shf_"
+TOKEN_PREFIX = "shf_"  # noqa: S105 - what every token starts with
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ def ensure_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, rol
         assert row is not None
         actor: UUID = row[0]
         for role in roles:
-            conn.execute("INSERT INTO roles (workspace_id, actor_id, role) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [workspace, actor, role])
+            conn.execute(
+                "INSERT INTO roles (workspace_id, actor_id, role) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [workspace, actor, role]
+            )
     return actor
 
 
@@ -64,14 +66,20 @@ def actor_of(conn: Connection, token: str) -> Actor:
     """Return whose token it is. Raises Denied for one that is unknown, expired or revoked."""
     row = conn.execute("SELECT workspace_id, actor_id, actor, kind, roles FROM actor_of(%s)", [token_sha256(token)]).fetchone()
     if row is None:
-        raise Denied("the token is unknown, expired or revoked, or its actor is disabled", hint="shopfloor login, or check SHOPFLOOR_TOKEN", code="denied.token")
+        raise Denied(
+            "the token is unknown, expired or revoked, or its actor is disabled",
+            hint="shopfloor login, or check SHOPFLOOR_TOKEN",
+            code="denied.token",
+        )
     return Actor(row[0], row[1], row[2], row[3], tuple(row[4]))
 
 
 def revoke_token(conn: Connection, workspace: UUID, prefix: str, *, by: str) -> UUID:
     """End a token by its id, or the unique beginning of it. Raises NotFound."""
     with transaction(conn, workspace):
-        rows = conn.execute("SELECT id FROM tokens WHERE workspace_id = %s AND revoked_at IS NULL AND id::text LIKE %s", [workspace, prefix + "%"]).fetchall()
+        rows = conn.execute(
+            "SELECT id FROM tokens WHERE workspace_id = %s AND revoked_at IS NULL AND id::text LIKE %s", [workspace, prefix + "%"]
+        ).fetchall()
         if len(rows) != 1:
             raise NotFound(f"{len(rows)} live tokens start with {prefix!r}: expected one", hint="shopfloor token list")
         conn.execute("UPDATE tokens SET revoked_at = clock() WHERE id = %s", [rows[0][0]])

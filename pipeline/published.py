@@ -72,7 +72,5 @@ def floor_version(conn: Connection, workspace: UUID, wanted: str | None) -> dict
     if not found:
         raise NotFound(f"no floor begins with {wanted[:60]!r}", hint="shopfloor floor history")
     if len({row["sha256"] for row in found}) > 1:
-        raise BadInput(
-            f"{len(found)} floors begin with {wanted!r}: give more of the id", hint="shopfloor floor history"
-        )
+        raise BadInput(f"{len(found)} floors begin with {wanted!r}: give more of the id", hint="shopfloor floor history")
     return found[0]

@@ -14,13 +14,12 @@ from contracts.identity import new_id
 from contracts.language import Check, Contract
 from contracts.lifecycle import CLEAR, Cause, Stage, State, Wait, lane_of, move
 from contracts.nouns import Citation, Finding, Outcome, Proposal
-from queues.database import transaction
-
 from pipeline.artifact import finding_row, load_products
 from pipeline.envelope import ENVELOPE_KIND, seal
 from pipeline.line import Line
 from pipeline.tools import read_subjects
 from pipeline.work import Step, Work, onward, stay
+from queues.database import transaction
 
 _DAYS_OPEN = 90
 """A proposal that nobody answered for this long gets a fresh look instead."""
@@ -51,7 +50,8 @@ def _cited_subjects(line: Line, works: Sequence[Work]) -> Mapping[tuple[UUID, st
 
 def _judge(line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]]) -> Step:
     contract, product, claimed = line.contract(work), work.product, work.claimed
-    assert product is not None and work.contract_id is not None
+    assert product is not None
+    assert work.contract_id is not None
     failed: list[tuple[Finding, str]] = []
     checks = []
     values = {"item": work.payload, "output": product.value, "as_of": work.as_of}
@@ -126,7 +126,9 @@ def _unresolved(work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, A
             if known != source.revision:
                 findings.append(Finding(code="evidence.stale", message=f"cites revision {source.revision}, known is {known}", place=place))
         elif str(subject.get(source.field) or "")[source.start : source.end] != source.text:
-            findings.append(Finding(code="evidence.misquote", message=f"the text is not at {source.field}[{source.start}:{source.end}]", place=place))
+            findings.append(
+                Finding(code="evidence.misquote", message=f"the text is not at {source.field}[{source.start}:{source.end}]", place=place)
+            )
     return findings
 
 

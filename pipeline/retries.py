@@ -4,15 +4,14 @@ import random
 from typing import Any
 
 from contracts.lifecycle import Cause
+from pipeline.work import Step, Work, stay
 from queues.claims import Claimed
 from queues.mover import COUNTERS
-
-from pipeline.work import Step, Work, stay
 
 BASE_SECONDS = {Cause.CRASH: 1.0, Cause.TRANSIENT: 1.0, Cause.THROTTLE: 5.0, Cause.CONTRACT: 0.0, Cause.QA: 0.0, Cause.DRIFT: 0.0}
 CAP_SECONDS = 300.0
 
-_JITTER = random.Random()  # noqa: S311 - spreads load; nothing is kept secret by it
+_JITTER = random.Random()
 
 
 def backoff_seconds(cause: Cause, attempts: int) -> float:
@@ -22,7 +21,6 @@ def backoff_seconds(cause: Cause, attempts: int) -> float:
     """
     whole = min(CAP_SECONDS, BASE_SECONDS[cause] * 2 ** max(0, attempts - 1))
     return _JITTER.uniform(whole / 2, whole)
-
 
 
 def counted(claimed: Claimed, cause: Cause) -> int:

@@ -3,11 +3,10 @@
 from uuid import UUID
 
 from contracts.lifecycle import CEILINGS, Cause, Stage, State, move
+from pipeline.retries import backoff_seconds
 from queues.claims import close_if_empty
 from queues.database import Connection
 from queues.mover import COUNTERS, Planned, Route, perform
-
-from pipeline.retries import backoff_seconds
 
 _LEFT = f"""
 SELECT item_id, fence, stage, lane, {COUNTERS[Cause.TRANSIENT]} FROM queue WHERE claim_id = %s ORDER BY item_id FOR NO KEY UPDATE SKIP LOCKED

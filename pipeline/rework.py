@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from contracts.lifecycle import Cause, Stage, Wait, lane_of
-
 from pipeline.line import Line
 from pipeline.retries import counted
 from pipeline.work import Step, Work, onward, stay

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from contracts.errors import ExpressionFailed
 from contracts.lifecycle import Stage, lane_of
-
 from pipeline.line import Line
 from pipeline.work import Step, Work, onward, stay
 

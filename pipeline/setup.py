@@ -5,18 +5,17 @@ import os
 from pathlib import Path
 from uuid import UUID
 
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from contracts.errors import Denied
 from contracts.identity import new_id
 from contracts.lifecycle import Role
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
-from queues import schema
-from queues.database import Connection, connect, transaction
-from workcells.registry import BUILT_IN, Registry, folders, load_cell
-
 from pipeline.compose import ROLE_NAMES, Shop
 from pipeline.people import actor_of, ensure_actor, issue_token
 from pipeline.publish import PublishedFloor, floor_file, floor_in_force, publish_cell, publish_floor, read_floor
+from queues import schema
+from queues.database import Connection, connect, transaction
+from workcells.registry import BUILT_IN, Registry, folders, load_cell
 
 _SETUP = "setup"
 SERVICE = "intake"

@@ -5,14 +5,13 @@ import ctypes
 from contracts.errors import BadInput
 from contracts.floor import Floor, parse_floor
 from contracts.lifecycle import LINE, Role, Stage
-from queues.database import Connection, transaction
-
 from pipeline.advance import stage_of
 from pipeline.appliers import opened
 from pipeline.compose import Shop
 from pipeline.inline import lanes_of
 from pipeline.setup import load_registry
 from pipeline.worker import Worker
+from queues.database import Connection, transaction
 
 _PR_SET_DUMPABLE = 4
 
@@ -38,7 +37,7 @@ def staff(shop: Shop, lanes: str) -> Worker:
 
 def _check(lane: str, role: Role, known: list[str]) -> None:
     names = {stage.value for stage in LINE} | {"cell", "apply"}
-    if lane.partition(".")[0] not in names or stage_of(lane) is Stage.APPLY and role is not Role.APPLY:
+    if lane.partition(".")[0] not in names or (stage_of(lane) is Stage.APPLY and role is not Role.APPLY):
         raise BadInput(f"{lane!r} is not a lane that a {role} worker serves: expected some of {', '.join(known)}")
 
 
@@ -46,5 +45,7 @@ def floors_in_force(conn: Connection) -> list[Floor]:
     """Return the newest floor of every workspace."""
     workspaces = [workspace for (workspace,) in conn.execute("SELECT id FROM all_workspaces()")]
     with transaction(conn, workspaces):
-        rows = conn.execute("SELECT DISTINCT ON (workspace_id) id, body FROM floors ORDER BY workspace_id, published_at DESC, id DESC").fetchall()
+        rows = conn.execute(
+            "SELECT DISTINCT ON (workspace_id) id, body FROM floors ORDER BY workspace_id, published_at DESC, id DESC"
+        ).fetchall()
     return [parse_floor(body.decode(), f"floor {floor_id}") for floor_id, body in rows]

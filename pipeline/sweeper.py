@@ -10,15 +10,14 @@ import psycopg
 import structlog
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import APPROVE, CEILINGS, LAPSE, REJECT, RELEASE, RETURN, Cause, Role, Stage, State, lane_of, move
-from queues.claims import close_if_empty
-from queues.database import Connection, transaction
-from queues.doorbell import Doorbell
-from queues.mover import Planned, Route, perform
-
 from pipeline.batch_book import fail_abandoned
 from pipeline.compose import Shop
 from pipeline.failpoints import failpoint
 from pipeline.retries import backoff_seconds
+from queues.claims import close_if_empty
+from queues.database import Connection, transaction
+from queues.doorbell import Doorbell
+from queues.mover import Planned, Route, perform
 
 log = structlog.get_logger()
 
@@ -47,7 +46,10 @@ def expire_leases(conn: Connection) -> int:
         for item, fence, stage, lane, crashes, ceiling in conn.execute(_THEIRS, [dead, _MOST]).fetchall():
             last = crashes + 1 >= (ceiling or CEILINGS[Cause.CRASH])
             route = Route(
-                (move("bury" if last else "expire", Stage(stage), State.LEASED),), lane, ("the lease ran out: its worker died or hung",), cause=Cause.CRASH
+                (move("bury" if last else "expire", Stage(stage), State.LEASED),),
+                lane,
+                ("the lease ran out: its worker died or hung",),
+                cause=Cause.CRASH,
             )
             planned.append(Planned(item, fence, route, delay_seconds=0.0 if last else backoff_seconds(Cause.CRASH, crashes + 1)))
         perform(conn, planned, by=NAME)
@@ -128,7 +130,9 @@ def upkeep(conn: Connection) -> None:
     with transaction(conn, None):
         conn.execute("SELECT extend_partitions()")
         # A claim is closed with its last item. One that is not, were it ever to be, would keep that item for good.
-        conn.execute("UPDATE claims SET closed_at = NULL WHERE closed_at IS NOT NULL AND id IN (SELECT claim_id FROM queue WHERE claim_id IS NOT NULL)")
+        conn.execute(
+            "UPDATE claims SET closed_at = NULL WHERE closed_at IS NOT NULL AND id IN (SELECT claim_id FROM queue WHERE claim_id IS NOT NULL)"
+        )
         conn.execute("UPDATE workers SET stopped_at = clock() WHERE stopped_at IS NULL AND beat_at < clock() - interval '10 minutes'")
 
 
@@ -151,7 +155,7 @@ def sweep(conn: Connection, doorbell: Doorbell | None) -> dict[str, int]:
             raise
         except psycopg.Error as error:
             # One row that the database refuses must not keep the others, nor the rings, from their turn.
-            log.error("sweep.refused", duty=what, error=_first_line(error))
+            log.error("sweep.refused", duty=what, error=_first_line(error))  # noqa: TRY400 - one line, never a traceback
             done[what] = 0
     due = [lane for (lane,) in conn.execute("SELECT lane FROM lanes_due()")]
     done["rung"] = doorbell.ring(due) if doorbell else 0

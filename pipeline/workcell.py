@@ -5,22 +5,21 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import TypeAdapter
 from artifacts.blobs import name_of
 from artifacts.shelf import Attempt, Body
 from contracts.canonical import canonical
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Cause, Stage, Wait
 from contracts.nouns import Draft, Escalation, Finding, NeedInfo, Outcome, Proposal, Refusal
-from pydantic import TypeAdapter
-from queues.database import transaction
-from workcells.bench import ItemBench, Tool, look_up
-from workcells.registry import Cell
-
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
 from pipeline.retries import accident
 from pipeline.tools import tools_for
 from pipeline.work import Product, Step, Work, onward, stay
+from queues.database import transaction
+from workcells.bench import ItemBench, Tool, look_up
+from workcells.registry import Cell
 
 OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 _NAMES = {Draft: "draft", Proposal: "proposal", Refusal: "refusal", NeedInfo: "need_info", Escalation: "escalation"}
@@ -41,7 +40,8 @@ def _load_findings(line: Line, works: Sequence[Work]) -> None:
         return
     with transaction(line.conn, {work.claimed.workspace_id for work in works}):
         rows = line.conn.execute(
-            "SELECT item_id, code, message, place FROM findings WHERE item_id = ANY(%s) ORDER BY item_id, fence, id", [[work.item_id for work in works]]
+            "SELECT item_id, code, message, place FROM findings WHERE item_id = ANY(%s) ORDER BY item_id, fence, id",
+            [[work.item_id for work in works]],
         ).fetchall()
     for work in works:
         work.findings = [Finding(code=code, message=message, place=place) for item, code, message, place in rows if item == work.item_id]
@@ -91,7 +91,7 @@ def _run(line: Line, work: Work, answers: Mapping[str, Any]) -> Step:
             raise TypeError(f"expected Draft, Proposal, Refusal, NeedInfo or Escalation, got {type(outcome).__name__}")
     except ShopfloorError as error:
         return _failed(line, work, started, str(error), Cause.CONTRACT if error.exit_code == 5 else Cause.TRANSIENT)
-    except Exception as error:  # a cell's accident: whatever it is, it costs an attempt and not the worker
+    except Exception as error:  # noqa: BLE001 - a cell's accident, whatever it is, costs an attempt and not the worker
         return _failed(line, work, started, f"{type(error).__name__}: {error}"[:500], Cause.TRANSIENT)
     return _given(work, outcome, started)
 
@@ -125,9 +125,19 @@ def _failed(line: Line, work: Work, started: datetime, message: str, cause: Caus
     step = accident(work, cause, message, ceiling=line.contract(work).ceiling(cause))
     step.records.append(
         Attempt(
-            work.item_id, work.fence, claimed.workspace_id, work.contract_id, started, datetime.now(UTC), Stage.WORKCELL.value,
-            "accident", cause.value, claimed.payload_sha256, None, message,
-        )  # fmt: skip
+            work.item_id,
+            work.fence,
+            claimed.workspace_id,
+            work.contract_id,
+            started,
+            datetime.now(UTC),
+            Stage.WORKCELL.value,
+            "accident",
+            cause.value,
+            claimed.payload_sha256,
+            None,
+            message,
+        )
     )
     return step
 

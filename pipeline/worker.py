@@ -14,6 +14,12 @@ import structlog
 from contracts.errors import LeaseLost, ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
+from pipeline.advance import Mode, Turns, advance, take
+from pipeline.commit import Hand
+from pipeline.compose import Shop
+from pipeline.failpoints import failpoint
+from pipeline.line import Line
+from pipeline.returning import return_counted
 from queues import workers
 from queues.claims import Claim, give_back
 from queues.database import Connection, is_the_databases, transaction
@@ -21,13 +27,6 @@ from queues.doorbell import Listener
 from queues.leases import Heartbeat
 from workcells.appliers import Applier
 from workcells.registry import Registry
-
-from pipeline.advance import Mode, Turns, advance, take
-from pipeline.commit import Hand
-from pipeline.compose import Shop
-from pipeline.failpoints import failpoint
-from pipeline.line import Line
-from pipeline.returning import return_counted
 
 log = structlog.get_logger()
 
@@ -71,7 +70,12 @@ class Worker:
         self._batch, self._lease = settings.batch, settings.lease_seconds
         self._doorbell = self.shop.doorbell()
         self._heart = Heartbeat(
-            self._connect, self.id, lease_seconds=self._lease, limit_seconds=settings.step_seconds, on_hang=self._hung, on_beat=self._return_left
+            self._connect,
+            self.id,
+            lease_seconds=self._lease,
+            limit_seconds=settings.step_seconds,
+            on_hang=self._hung,
+            on_beat=self._return_left,
         )
         self._left: list[Left] = []
         self._local = threading.local()
@@ -125,7 +129,9 @@ class Worker:
             self._one_batch(lane)
         except (psycopg.OperationalError, psycopg.InterfaceError, ShopfloorError) as error:
             # The database went away, or a lease was lost: the leases run out and the sweeper brings the items back.
-            log.warning("batch.dropped", worker=self.name, lane=lane, error=str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
+            log.warning(
+                "batch.dropped", worker=self.name, lane=lane, error=str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            )
             self._forget_line()
         except Exception:  # an accident outside any step: it is counted against the batch, and the worker serves on
             log.exception("batch.failed", worker=self.name, lane=lane)

@@ -149,9 +149,7 @@ SELECT extract(epoch FROM clock() - min(b.finished_at))::float8 FROM batches b
    AND EXISTS (SELECT FROM queue q WHERE q.wait = 'dependency' AND q.waiting_on = 'batch ' || b.id)
 """
 # Only the name of a session is read here; it is visible to every role. Behind a pooler it may not be.
-_SWEEPERS = (
-    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sweeper')"
-)
+_SWEEPERS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sweeper')"
 
 
 def read_board(conn: Connection, workspace: UUID) -> Board:
@@ -172,8 +170,7 @@ def read_board(conn: Connection, workspace: UUID) -> Board:
     lanes = _lanes(groups, flows, workers)
     in_queue = sum(row["items"] for row in groups)
     overdue = max(
-        [row["overdue_seconds"] or 0.0 for row in groups if row["reason"] in ("leased", "silent")]
-        + [unreleased or 0.0],
+        [row["overdue_seconds"] or 0.0 for row in groups if row["reason"] in ("leased", "silent")] + [unreleased or 0.0],
         default=0.0,
     )
     dead = [row for row in groups if row["reason"] == "dead"]
@@ -198,15 +195,10 @@ def _standing_pauses(conn: Connection, workspace: UUID) -> list[dict[str, Any]]:
         return []
     from queues.pauses import standing
 
-    return [
-        {"scope": p.scope, "why": p.why, "actor": p.actor, "since": p.created_at, "until": p.until}
-        for p in standing(conn, workspace)
-    ]
+    return [{"scope": p.scope, "why": p.why, "actor": p.actor, "since": p.created_at, "until": p.until} for p in standing(conn, workspace)]
 
 
-def _lanes(
-    groups: Iterable[dict[str, Any]], flows: Iterable[dict[str, Any]], workers: Iterable[dict[str, Any]]
-) -> list[Lane]:
+def _lanes(groups: Iterable[dict[str, Any]], flows: Iterable[dict[str, Any]], workers: Iterable[dict[str, Any]]) -> list[Lane]:
     found: dict[str, Lane] = {}
     by_lane: dict[str, list[dict[str, Any]]] = {}
     for row in groups:
@@ -272,9 +264,7 @@ def _explain_stall(lane: Lane, unserved: int, overdue: int, *, moving: bool) -> 
     elif unserved:
         lane.stalled, lane.remedy = f"no live worker serves it: {unserved} items stand ready", serve
     elif lane.silent:
-        lane.stalled = (
-            f"the worker of {lane.silent} leased items sends no heartbeat; when their lease ends they go to another"
-        )
+        lane.stalled = f"the worker of {lane.silent} leased items sends no heartbeat; when their lease ends they go to another"
         lane.remedy = f"shopfloor items --lane {lane.lane} --reason silent"
     elif lane.ready and not moving and (lane.oldest_ready_seconds or 0.0) > IDLE_SECONDS:
         lane.stalled = f"{lane.workers} live workers serve it and none takes work: the doorbell does not reach them"

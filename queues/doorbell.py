@@ -12,10 +12,10 @@ from typing import Any
 import dramatiq
 import redis
 import structlog
-from contracts.errors import Unavailable
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
+from contracts.errors import Unavailable
 
 log = structlog.get_logger()
 
@@ -94,7 +94,7 @@ class Doorbell:
         except redis.RedisError as failed:
             self._note(False, str(failed))
 
-    def _note(self, is_up: bool, error: str = "") -> None:
+    def _note(self, is_up: bool, error: str = "") -> None:  # noqa: FBT001 - a claim, called with its word
         if is_up != self.is_up:
             self.is_up = is_up
             log.info("doorbell.back") if is_up else log.warning("doorbell.down", error=error[:120])
@@ -118,7 +118,7 @@ class _Bell(RedisBroker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "_Ear":
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "_Ear":  # noqa: ARG002 - dramatiq's signature
         """Return a consumer that takes one ring at a time: what is prefetched is kept from other processes."""
         return _Ear(self, queue_name, 1, timeout)
 

@@ -101,9 +101,7 @@ def _refused(_conn: Connection, row: dict[str, Any], proposal: dict[str, Any] | 
     decided = proposal["decided"] if proposal and proposal["state"] == "rejected" else []
     by = f"; {'; '.join(decided)}" if decided else ""
     words = f"refused in stage {row['stage']} by {row['actor']}: {why or 'no reason was recorded'}{by}"
-    return Said(
-        words, "nothing more; a newer revision of the subject starts anew", None, (f"shopfloor show {row['item_id']}",)
-    )
+    return Said(words, "nothing more; a newer revision of the subject starts anew", None, (f"shopfloor show {row['item_id']}",))
 
 
 def _cancelled(_conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Said:
@@ -129,9 +127,7 @@ def _superseded(conn: Connection, row: dict[str, Any], _proposal: dict[str, Any]
 
 def _pruned(_conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Said:
     words = f"was a dead letter of lane {row['lane']} and was pruned: {row['note'] or 'no reason was recorded'}"
-    return Said(
-        words, "nothing more; a newer revision of the subject starts anew", None, (f"shopfloor show {row['item_id']}",)
-    )
+    return Said(words, "nothing more; a newer revision of the subject starts anew", None, (f"shopfloor show {row['item_id']}",))
 
 
 _ENDINGS: dict[State, Callable[[Connection, dict[str, Any], dict[str, Any] | None], Said]] = {

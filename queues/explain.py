@@ -108,16 +108,12 @@ def _paused(conn: Connection, row: dict[str, Any]) -> Said:
         f"lane:{row['lane']}", row["lane"].replace("cell.", "cell:", 1), f"pod:{_pod(conn, row['pod_id'])}",
     }  # fmt: skip
     holding = [pause for pause in standing(conn, row["workspace_id"]) if pause.scope in covers]
-    told = [
-        f"{p.scope} by {p.actor} for {lasting((row['now'] - p.created_at).total_seconds())}: {p.why!r}" for p in holding
-    ]
+    told = [f"{p.scope} by {p.actor} for {lasting((row['now'] - p.created_at).total_seconds())}: {p.why!r}" for p in holding]
     ends = [pause.until for pause in holding]
     last = None if None in ends else max((end for end in ends if end), default=None)
     return Said(
         f"paused: {'; '.join(told) or 'by a pause that is being lifted'}",
-        f"it ends by itself in {lasting((last - row['now']).total_seconds())}"
-        if last
-        else "it stays until somebody resumes it",
+        f"it ends by itself in {lasting((last - row['now']).total_seconds())}" if last else "it stays until somebody resumes it",
         last,
         tuple(f"shopfloor resume {scope}" for scope in dict.fromkeys(pause.scope for pause in holding)),
     )
@@ -159,9 +155,7 @@ def _rate(conn: Connection, row: dict[str, Any]) -> Said:
     lane = one_row(conn, _RATE, row["workspace_id"], row["lane"])
     most, at = (lane["per_minute"], lane["next_at"]) if lane else ("its limit", None)
     left = f" in {lasting((at - row['now']).total_seconds())}" if at else ""
-    return Said(
-        f"lane {row['lane']} has done its {most} of this minute", f"it may go on{left}", at, ("shopfloor floor show",)
-    )
+    return Said(f"lane {row['lane']} has done its {most} of this minute", f"it may go on{left}", at, ("shopfloor floor show",))
 
 
 _LANE = f"""
@@ -179,15 +173,11 @@ def _slot(conn: Connection, row: dict[str, Any]) -> Said:
     lane = one_row(conn, _LANE, row["item_id"])
     if lane and lane["at_limit"]:
         words = f"lane {row['lane']} is at its limit of {lane['max_active']} items in work"
-        return Said(
-            words, "it starts when one of them is done", None, (f"shopfloor items --lane {row['lane']} --state leased",)
-        )
+        return Said(words, "it starts when one of them is done", None, (f"shopfloor items --lane {row['lane']} --state leased",))
     last = one_row(conn, _LAST_SERVED, row["lane"])
     seen = f"; {last['name']} did, last seen {lasting(last['seconds'])} ago" if last else ""
     serve = "shopfloor worker --lanes apply" if row["lane"].startswith("apply.") else "shopfloor up"
-    return Said(
-        f"no live worker serves lane {row['lane']}{seen}", "nothing, until a worker for it starts", None, (serve,)
-    )
+    return Said(f"no live worker serves lane {row['lane']}{seen}", "nothing, until a worker for it starts", None, (serve,))
 
 
 _AHEAD = f"""
@@ -208,11 +198,7 @@ def _ready(conn: Connection, row: dict[str, Any]) -> Said:
     assert turn is not None
     serve = "1 worker serves" if turn["workers"] == 1 else f"{turn['workers']} workers serve"
     many = f"{turn['ahead']} or more" if turn["ahead"] == _MOST_AHEAD else str(turn["ahead"])
-    pace = (
-        f", about {lasting(60 * turn['ahead'] / turn['per_minute'])} at the pace of the last 5 minutes"
-        if turn["per_minute"]
-        else ""
-    )
+    pace = f", about {lasting(60 * turn['ahead'] / turn['per_minute'])} at the pace of the last 5 minutes" if turn["per_minute"] else ""
     return Said(
         f"{serve} lane {row['lane']}, {many} items ahead of it in its pod",
         f"a worker takes it when its turn comes{pace}",

@@ -55,9 +55,7 @@ def find_item(conn: Connection, text: str) -> Found:
             rows = conn.execute(statement, [*bounds, _SPREAD]).fetchall()
             if len(rows) > 1 and len({row[1] for row in rows}) > 1:
                 many = f"{len(rows)} or more" if len(rows) == _SPREAD else str(len(rows))
-                raise BadInput(
-                    f"{many} items start with {printable(wanted)!r}: expected one", hint="type more of its id"
-                )
+                raise BadInput(f"{many} items start with {printable(wanted)!r}: expected one", hint="type more of its id")
             if rows:
                 return Found(*rows[-1])
     row = conn.execute(_BY_SUBJECT, [wanted]).fetchone() if wanted and "\0" not in wanted else None

@@ -8,7 +8,6 @@ from uuid import UUID
 import psycopg
 import structlog
 from contracts.errors import ShopfloorError
-
 from queues.database import Connection
 
 log = structlog.get_logger()
@@ -29,7 +28,7 @@ class Heartbeat:
 
     def __init__(
         self, connect: Callable[[], Connection], worker_id: UUID, *, lease_seconds: float, limit_seconds: float, on_hang: Callable[[UUID], None],
-        on_beat: Callable[[Connection], None] = lambda conn: None,
+        on_beat: Callable[[Connection], None] = lambda _conn: None,
     ) -> None:  # fmt: skip
         self._connect, self._worker_id = connect, worker_id
         self._lease, self._limit, self._on_hang, self._on_beat = lease_seconds, limit_seconds, on_hang, on_beat

@@ -202,7 +202,24 @@ CREATE TEMP TABLE IF NOT EXISTS arriving (
   subject_key text, revision text, order_id uuid, item_id uuid, sha256 bytea, body bytea, goal text, legal smallint, state text
 ) ON COMMIT DELETE ROWS
 """
-STAGING_TYPES = ("int8", "int8", "int8", "text", "text", "text", "text", "text", "text", "uuid", "uuid", "bytea", "bytea", "text", "int2", "text")
+STAGING_TYPES = (
+    "int8",
+    "int8",
+    "int8",
+    "text",
+    "text",
+    "text",
+    "text",
+    "text",
+    "text",
+    "uuid",
+    "uuid",
+    "bytea",
+    "bytea",
+    "text",
+    "int2",
+    "text",
+)
 
 _ADMIT = (
     """

@@ -120,7 +120,11 @@ def _need_owner(conn: psycopg.Connection) -> None:
             code="schema.roles",
         )
     if not row[0]:
-        raise Refused(f"{conn.info.user} may not act as {OWNER}, which owns the schema", hint=f"GRANT {OWNER} TO {conn.info.user}", code="schema.roles")
+        raise Refused(
+            f"{conn.info.user} may not act as {OWNER}, which owns the schema",
+            hint=f"GRANT {OWNER} TO {conn.info.user}",
+            code="schema.roles",
+        )
 
 
 def refuse_newer(version: str) -> None:

@@ -11,16 +11,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg import sql
 from contracts.lifecycle import Role
 from pipeline.advance import Mode
 from pipeline.compose import Shop, open_shop
 from pipeline.settings import Settings
 from pipeline.setup import set_up
-from psycopg import sql
 from queues.database import Connection
 from queues.database import connect as open_connection
 from queues.embedded import Services, stop
-
 from tests.line import Clock, Result, Road
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +48,9 @@ def shop(services: Services, services_dir: Path, tmp_path: Path) -> Iterator[Sho
     """A factory of the test's own: database, tracker folder, nothing running."""
     name = f"shop_{uuid4().hex[:12]}"
     with open_connection(services.superuser_url("postgres")) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER shopfloor_owner").format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER shopfloor_owner").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        )
     yield Shop(Settings(data_dir=services_dir, database=name, tracker_dir=tmp_path / "tracker"), services)
     with open_connection(services.superuser_url("postgres")) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -119,7 +120,13 @@ def cli(shop: Shop) -> Any:
             "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "shopfloor-pycache"),
         } | (env or {})
         done = subprocess.run(
-            [sys.executable, "-m", "console", *arguments], input=input, capture_output=True, text=True, env=environment, timeout=timeout, check=False
+            [sys.executable, "-m", "console", *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=timeout,
+            check=False,
         )
         return Result(done.returncode, done.stdout, done.stderr)
 

@@ -36,7 +36,8 @@ class Clock:
             row = self._admin.execute("SELECT sum(shift) FROM shopfloor.test_clock").fetchone()
             self._admin.execute("DELETE FROM shopfloor.test_clock")
             self._admin.execute(
-                "INSERT INTO shopfloor.test_clock VALUES (coalesce(%s, interval '0') + make_interval(secs => %s))", [row[0] if row else None, seconds]
+                "INSERT INTO shopfloor.test_clock VALUES (coalesce(%s, interval '0') + make_interval(secs => %s))",
+                [row[0] if row else None, seconds],
             )
             self._admin.execute(
                 "CREATE OR REPLACE FUNCTION shopfloor.clock() RETURNS timestamptz LANGUAGE sql STABLE "
@@ -52,7 +53,9 @@ class Road:
         self.registry = load_registry()
         self._workers: dict[Role, InlineWorker] = {}
 
-    def take_in(self, rows: list[dict[str, Any]], *, flow: str = "issue-sweep", submitter: str = SERVICE, as_of: datetime | None = None) -> Report:
+    def take_in(
+        self, rows: list[dict[str, Any]], *, flow: str = "issue-sweep", submitter: str = SERVICE, as_of: datetime | None = None
+    ) -> Report:
         """Take in rows as a file of their own."""
         path = self._folder / f"{uuid4().hex}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -19,7 +19,7 @@ from workcells.appliers import NAMES
 from workcells.shapes.catalogue import SHAPES
 
 ROOT = Path(__file__).parents[1]
-HOW = "write the parts that follow from the code anew: python docs/generate.py"
+HOW = "write the parts that follow from the code anew: .venv/bin/python docs/generate.py"
 GUIDES = ("README.md", "docs/operators.md", "docs/reviewers.md", "docs/authors.md", "docs/deployers.md")
 LEAVES = [(name, command) for name, command in commands.every() if not isinstance(command, click.Group)]
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
@@ -107,7 +107,12 @@ def test_codes_of_rows_and_errors_are_documented() -> None:
 def test_no_code_that_is_written_in_our_source_is_left_out() -> None:
     """By the simplest possible search, in case the generator overlooks a way of writing one."""
     written = re.compile(r"""code=["']([a-z_]+(?:\.[a-z_]+)+)["']""")
-    found = {code for room in generate.ROOMS for path in (ROOT / room).rglob("*.py") for code in written.findall(path.read_text(encoding="utf-8"))}
+    found = {
+        code
+        for room in generate.ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for code in written.findall(path.read_text(encoding="utf-8"))
+    }
     cells_own = {"item.not_open"}
     assert missing(sorted(found - cells_own), "docs/reference.md", "docs/authors.md") == [], HOW
 
@@ -203,7 +208,9 @@ def parse(words: list[str]) -> None:
 # ------------------------------------------------------------------ links
 
 
-@pytest.mark.parametrize("file", [file.relative_to(ROOT).as_posix() for file in [*generate.files(), *(ROOT / "docs" / "decisions").glob("*.md")]])
+@pytest.mark.parametrize(
+    "file", [file.relative_to(ROOT).as_posix() for file in [*generate.files(), *(ROOT / "docs" / "decisions").glob("*.md")]]
+)
 def test_links_lead_somewhere(file: str) -> None:
     broken = []
     for path, anchor in _LINK.findall(text_of(file)):

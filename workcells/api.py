@@ -1,10 +1,10 @@
 """What the author of a cell imports: the decorator, the Bench, and the five answers.
 
-    from workcells.api import Bench, Draft, Proposal, Refusal, cell
+from workcells.api import Bench, Draft, Proposal, Refusal, cell
 
-    @cell
-    def review(item, bench):
-        return Draft(value={"label": "question"})
+@cell
+def review(item, bench):
+return Draft(value={"label": "question"})
 """
 
 from collections.abc import Callable, Sequence
@@ -42,9 +42,7 @@ class CellCode:
     wants: Callable[[dict[str, Any]], Sequence[Wanted]] | None
 
 
-def cell(
-    function: Callable[..., Outcome] | None = None, *, wants: Callable[[dict[str, Any]], Sequence[Wanted]] | None = None
-) -> Any:
+def cell(function: Callable[..., Outcome] | None = None, *, wants: Callable[[dict[str, Any]], Sequence[Wanted]] | None = None) -> Any:
     """Mark the one function of `cell.py` that does the job: `f(item, bench) -> Draft | Proposal | …`.
 
     `wants(item)` may name tool calls that `f` will make; they are answered for the whole batch in one go, and

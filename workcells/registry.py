@@ -9,7 +9,6 @@ from traceback import extract_tb
 
 from contracts.errors import BadContract, NotFound
 from contracts.language import CellSource, Contract, load_cell_folder
-
 from workcells.api import CellCode
 
 BUILT_IN = Path(__file__).parent

@@ -3,13 +3,15 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psutil
+from psycopg import sql
+from console.benchmarks.reference import FLOOR
 from contracts.errors import Unavailable
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role
@@ -22,11 +24,8 @@ from pipeline.settings import Settings
 from pipeline.setup import SERVICE, ensure_workspace, load_registry, prepare_database
 from pipeline.sources import open_source
 from pipeline.sources.validation import RowValidator
-from psycopg import sql
 from queues.database import Connection, connect
 from workcells.shapes.catalogue import SHAPES
-
-from console.benchmarks.reference import FLOOR
 
 
 @dataclass
@@ -68,7 +67,9 @@ class Bench:
         deadline = time.monotonic() + seconds
         while (done := self.count("SELECT count(*) FROM archived_items")) < items:
             if time.monotonic() > deadline:
-                raise Unavailable(f"only {done} of {items} items were archived within {seconds:.0f} s; see {self.shop.data_dir / 'log' / 'bench'}")
+                raise Unavailable(
+                    f"only {done} of {items} items were archived within {seconds:.0f} s; see {self.shop.data_dir / 'log' / 'bench'}"
+                )
             time.sleep(0.05)
 
     def cpu_seconds(self) -> float:
@@ -100,7 +101,7 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(*, workers: int, mode: str, batch: int, workspaces: int = 1, crew: bool = True, extra: Sequence[str] = ()) -> Iterator[Bench]:
+def bench(*, workers: int, mode: str, batch: int, workspaces: int = 1, crew: bool = True) -> Iterator[Bench]:
     """Open a factory on a database of its own, with its crew; both are gone afterwards."""
     name = f"bench_{os.getpid()}"
     settings = Settings(database=name, mode=mode, batch=batch, workers=workers)

@@ -28,10 +28,17 @@ flows:
 
 def row(number: int) -> dict[str, object]:
     """Return one work item."""
-    choose = random.Random(number)  # noqa: S311 - the same item for the same number, nothing secret
+    choose = random.Random(number)
     words = [choose.choice(WORDS) for _ in range(_BODY_WORDS)]
     words[choose.randrange(_BODY_WORDS)] = choose.choice(KEYWORDS)
-    return {"id": number, "revision": 1, "title": f"Work item {number}", "source": "bench", "priority": number % 10, "body": " ".join(words)}
+    return {
+        "id": number,
+        "revision": 1,
+        "title": f"Work item {number}",
+        "source": "bench",
+        "priority": number % 10,
+        "body": " ".join(words),
+    }
 
 
 def lines(start: int, count: int) -> Iterator[bytes]:

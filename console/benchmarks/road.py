@@ -6,13 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from console.benchmarks.bench import Bench, bench, statistics
+from console.benchmarks.reference import write_file
+from contracts.lifecycle import Role
 from pipeline.arrivals import Arrival  # noqa: F401 - imported early, so that the first single item does not pay for it
 from pipeline.intake import take_in
 from pipeline.sources import open_source
-from contracts.lifecycle import Role
-
-from console.benchmarks.bench import Bench, bench, statistics
-from console.benchmarks.reference import write_file
 
 _DRAIN_SECONDS = 900.0
 _WARM_ITEMS = 400
@@ -59,7 +58,9 @@ def road(*, items: int, workers: int, mode: str, batch: int, workspaces: int, si
             "wal_kb_per_item": round((after["wal_bytes"] - before["wal_bytes"]) / items / 1024, 2),
             "hot_percent": round(100 * (after["hot"] - before["hot"]) / max(1, after["updates"] - before["updates"]), 1),
             "moves_per_item": round(found.count("SELECT count(*) FROM moves") / max(1, found.count("SELECT count(*) FROM items")), 2),
-            "attempts_per_item": round(found.count("SELECT count(*) FROM inspect.attempts") / max(1, found.count("SELECT count(*) FROM items")), 2)
+            "attempts_per_item": round(
+                found.count("SELECT count(*) FROM inspect.attempts") / max(1, found.count("SELECT count(*) FROM items")), 2
+            )
             if total <= 20_000
             else None,
             "postgresql": after["postgresql"],

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from console.benchmarks.bench import Bench, bench
+from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role, Stage
 from pipeline.advance import Turns, take
 from pipeline.inline import InlineWorker, lanes_of
@@ -15,9 +17,6 @@ from pipeline.setup import load_registry
 from queues.board import read_board
 from queues.claims import give_back
 from queues.database import transaction
-
-from console.benchmarks.bench import Bench, bench
-from console.benchmarks.reference import write_file
 
 _READY = 2000
 _CLAIMS = 300
@@ -79,7 +78,9 @@ def _fill(found: Bench, low: int, high: int) -> None:
         return
     conn.execute("SET search_path = shopfloor")
     values: dict[str, object] = {"workspace": workspace}
-    found_batch = conn.execute("SELECT b.id, p.id FROM batches b, pods p WHERE b.workspace_id = %s AND p.workspace_id = b.workspace_id LIMIT 1", [workspace]).fetchone()
+    found_batch = conn.execute(
+        "SELECT b.id, p.id FROM batches b, pods p WHERE b.workspace_id = %s AND p.workspace_id = b.workspace_id LIMIT 1", [workspace]
+    ).fetchone()
     if found_batch is None:
         with tempfile.TemporaryDirectory() as folder:
             found.take_file(write_file(Path(folder) / "seed.jsonl", 40_000_000, 1), workspace)

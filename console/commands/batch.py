@@ -94,9 +94,7 @@ def wait(batch_id: str, timeout: float, form: str) -> None:
     with session(Role.READ) as here:
         wanted = _batch(here, batch_id)
         try:
-            found = wait_for_batch(
-                here.conn, here.workspace, wanted, seconds=timeout, progress=lambda: progress(f"batch {wanted} is open")
-            )
+            found = wait_for_batch(here.conn, here.workspace, wanted, seconds=timeout, progress=lambda: progress(f"batch {wanted} is open"))
         finally:
             progress_done()
     document(found) if form == "json" else _tell(found)
@@ -152,9 +150,7 @@ def _batch(here: Any, text: str) -> UUID:
 
 def _tell(found: dict[str, Any]) -> None:
     click.echo(f"batch {found['id']}  {found['flow']}  {found['state']}")
-    click.echo(
-        f"  {printable(found['source'])}, submitted by {printable(found['submitter'])}, {cell(found['created_at'])}"
-    )
+    click.echo(f"  {printable(found['source'])}, submitted by {printable(found['submitter'])}, {cell(found['created_at'])}")
     if found["error"]:
         click.echo(f"  ended early: {printable(found['error'])}")
     click.echo(
@@ -163,9 +159,7 @@ def _tell(found: dict[str, Any]) -> None:
     )
     for name in ("orders", "findings", "proposals"):
         if found[name]:
-            click.echo(
-                f"  {name:<10} " + ", ".join(f"{count:,} {printable(what)}" for what, count in found[name].items())
-            )
+            click.echo(f"  {name:<10} " + ", ".join(f"{count:,} {printable(what)}" for what, count in found[name].items()))
     for row in found["standing"]:
         click.echo(f"  {'on the line':<10} {row['items']:,} {row['stands']} in lane {row['lane']}")
     if found["seconds"] is not None:
@@ -188,9 +182,7 @@ def _reject_line(row: dict[str, Any]) -> str:
     return printable(f"line {row['line']}, byte {row['byte_offset']}{field}: {row['message']} [{row['code']}]")
 
 
-def _stream(
-    form: str, rows: Iterable[dict[str, Any]], batch_id: UUID, name: str, columns: tuple[str, ...], line: Any
-) -> None:
+def _stream(form: str, rows: Iterable[dict[str, Any]], batch_id: UUID, name: str, columns: tuple[str, ...], line: Any) -> None:
     """Print rows as they come: none is kept."""
     if form == "text":
         for row in rows:

@@ -1,7 +1,6 @@
 """benchmark: the reference work on a database of its own."""
 
 import click
-
 from console.output import document, formats
 
 
@@ -17,7 +16,9 @@ def benchmark() -> None:
 
 @benchmark.command()
 @click.option("--items", default=10_000, show_default=True, type=click.IntRange(1, 10_000_000))
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="propose worker processes; one apply worker comes on top")
+@click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="propose worker processes; one apply worker comes on top"
+)
 @click.option("--mode", default="strict", show_default=True, type=click.Choice(["strict", "fused"]))
 @click.option("--batch", default=200, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--workspaces", default=1, show_default=True, type=click.IntRange(1, 10_000))
@@ -42,8 +43,18 @@ def road(items: int, workers: int, mode: str, batch: int, workspaces: int, singl
 
 
 @benchmark.command()
-@click.option("--archived", "sizes", multiple=True, default=(10_000, 1_000_000), show_default=True, type=click.IntRange(0, 20_000_000), help="archive sizes to measure at")
-@click.option("--items", default=3000, show_default=True, type=click.IntRange(1, 100_000), help="items taken from intake to archive at each size")
+@click.option(
+    "--archived",
+    "sizes",
+    multiple=True,
+    default=(10_000, 1_000_000),
+    show_default=True,
+    type=click.IntRange(0, 20_000_000),
+    help="archive sizes to measure at",
+)
+@click.option(
+    "--items", default=3000, show_default=True, type=click.IntRange(1, 100_000), help="items taken from intake to archive at each size"
+)
 @formats()
 def scale(sizes: tuple[int, ...], items: int, form: str) -> None:
     """Measure claim, board and road with a growing archive.

@@ -47,9 +47,7 @@ def check(folder: Path, form: str) -> None:
                 "contract": cell.contract.key,
                 "sha256": cell.contract.sha256,
                 "source_sha256": cell.source.sha256,
-                "examples": [
-                    {"name": one.name, "expects": one.kind, "passed": not one.why, "why": one.why} for one in tried
-                ],
+                "examples": [{"name": one.name, "expects": one.kind, "passed": not one.why, "why": one.why} for one in tried],
                 "warnings": cell.source.warnings,
             }
         )
@@ -97,9 +95,7 @@ def publish(folder: Path, dry_run: bool, form: str) -> None:
     if form == "json":
         document({"contract": cell.contract.key, "sha256": cell.contract.sha256, "new": new, "dry_run": dry_run})
     elif new:
-        click.echo(
-            f"{'would publish' if dry_run else 'published'} {cell.contract.key}  {cell.contract.sha256[:_SHOWN_SHA]}"
-        )
+        click.echo(f"{'would publish' if dry_run else 'published'} {cell.contract.key}  {cell.contract.sha256[:_SHOWN_SHA]}")
     else:
         click.echo(f"{cell.contract.key} is published already, with this very content")
 
@@ -118,10 +114,7 @@ def list_(limit: int, form: str) -> None:
     from pipeline.published import contracts
 
     with session(Role.READ) as open_session:
-        rows = [
-            {name: value for name, value in row.items() if name != "body"}
-            for row in contracts(open_session.conn)[:limit]
-        ]
+        rows = [{name: value for name, value in row.items() if name != "body"} for row in contracts(open_session.conn)[:limit]]
     columns = ["name", "version", "sha256", "published_at", "published_by", "sources"]
     if form == "text":
         rows = [row | {"sha256": row["sha256"][:_SHOWN_SHA]} for row in rows]
@@ -158,9 +151,7 @@ def _tell(row: dict[str, Any], found: Any) -> None:
     click.echo(f"  published  {show_cell(row['published_at'])} by {show_cell(row['published_by'])}")
     click.echo(f"  takes      {found.takes_name}")
     click.echo(f"  gives      {found.gives_name}")
-    click.echo(
-        f"  evidence   {'required' if found.evidence_required else 'not required'}: {', '.join(found.evidence_sources)}"
-    )
+    click.echo(f"  evidence   {'required' if found.evidence_required else 'not required'}: {', '.join(found.evidence_sources)}")
     click.echo(f"  tools      {', '.join(found.tools_allow) or 'none'}")
     attempts = ", ".join(f"{cause} {most}" for cause, most in found.ceilings.items())
     click.echo(f"  limits     {found.max_seconds} s, {found.max_bytes} bytes; attempts: {attempts}")

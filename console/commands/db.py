@@ -57,9 +57,7 @@ def migrate(make_roles: bool, dry_run: bool, form: str) -> None:
     if made:
         click.echo(f"roles made or brought up to date: {', '.join(made)}")
     would = "would be " if dry_run else ""
-    click.echo(
-        f"schema {after}: up to date" if before == after else f"schema {would}migrated: {before or 'none'} → {after}"
-    )
+    click.echo(f"schema {after}: up to date" if before == after else f"schema {would}migrated: {before or 'none'} → {after}")
 
 
 @db.command()

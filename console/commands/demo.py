@@ -5,17 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from console.output import document, formats, printable, progress, progress_done
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "tracker.jsonl"
 
 
 @click.command()
-@click.option("--input", "file", metavar="FILE", type=click.Path(path_type=Path), help="an export: GitHub's REST shape or what gh prints; JSONL, JSON or .gz")
+@click.option(
+    "--input",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="an export: GitHub's REST shape or what gh prints; JSONL, JSON or .gz",
+)
 @click.option("--complete", is_flag=True, help="also approve as the demo's reviewer, apply to a local tracker folder, and archive")
 @click.option("--reset", is_flag=True, help="stop everything and remove what shopfloor keeps in its data folder; nothing else")
-@click.option("--timeout", default=600, show_default=True, type=click.IntRange(1), metavar="SECONDS", help="give up when work still moves after this")
+@click.option(
+    "--timeout", default=600, show_default=True, type=click.IntRange(1), metavar="SECONDS", help="give up when work still moves after this"
+)
 @formats()
 def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str) -> None:
     """Take in a tracker, review every open item, and end at the inbox.
@@ -42,7 +49,7 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
     crew.start_background(shop)
     with shop.connect(Role.OPERATE, name="demo") as conn:
         workspace = shop.workspace_id(conn)
-        tokens = demonstration.tokens(shop, conn, workspace)
+        tokens = demonstration.tokens(conn, workspace)
     progress("filling the local tracker")
     report = demonstration.take_export(shop, source, _show_intake)
     done = demonstration.Demonstration(report, reviewer_token=tokens[0], submitter_token=tokens[1])

@@ -77,9 +77,7 @@ def show(version: str | None, form: str) -> None:
     if form == "json":
         document({name: value for name, value in row.items() if name != "body"} | {"floor": json.loads(row["body"])})
         return
-    click.echo(
-        f"# floor {row['id']}, published {row['published_at']:%Y-%m-%dT%H:%M:%SZ} by {printable(row['published_by'])}"
-    )
+    click.echo(f"# floor {row['id']}, published {row['published_at']:%Y-%m-%dT%H:%M:%SZ} by {printable(row['published_by'])}")
     click.echo(_yaml(row["body"]), nl=False)
 
 
@@ -113,11 +111,7 @@ def apply(file: Path, dry_run: bool, form: str) -> None:
         else:
             made = publish_floor(open_session.conn, open_session.workspace, wanted, registry, by=open_session.actor)
     old = parse_floor(bytes(before["body"]).decode(), "the floor in force")
-    changes = list(
-        unified_diff(
-            _yaml(old.body).splitlines(), _yaml(wanted.body).splitlines(), "in force", str(file), lineterm="", n=2
-        )
-    )
+    changes = list(unified_diff(_yaml(old.body).splitlines(), _yaml(wanted.body).splitlines(), "in force", str(file), lineterm="", n=2))
     served = {lane for role in (Role.PROPOSE, Role.APPLY) for lane in lanes_of(old, role)}
     unserved = sorted({lane for role in (Role.PROPOSE, Role.APPLY) for lane in lanes_of(wanted, role)} - served)
     if form == "json":
@@ -161,8 +155,7 @@ def history(limit: int, form: str) -> None:
     with session(Role.READ) as open_session:
         found = floors(open_session.conn, open_session.workspace, most=limit)
     rows: list[dict[str, Any]] = [
-        {name: value for name, value in row.items() if name != "body"}
-        | {"flows": ", ".join(json.loads(row["body"])["flows"])}
+        {name: value for name, value in row.items() if name != "body"} | {"flows": ", ".join(json.loads(row["body"])["flows"])}
         for row in found
     ]
     if form == "text":

@@ -20,9 +20,7 @@ _ENDED = ("id", "subject", "cell", "stage", "state", "finding", "since")
 @click.option("--order", help="order id or subject key")
 @click.option("--batch", help="batch id, the beginning of one, or latest")
 @click.option("--archived", is_flag=True, help="what has ended, newest first")
-@click.option(
-    "--where", metavar="EXPR", help="a CEL rule over the payload, as `item`: item.labels.exists(l, l == 'bug')"
-)
+@click.option("--where", metavar="EXPR", help="a CEL rule over the payload, as `item`: item.labels.exists(l, l == 'bug')")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--cursor", type=click.UUID, help="go on after this id, as the page before said")
 @formats(rows=True)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-
 from console.output import document, formats
 
 

@@ -20,6 +20,4 @@ def settings(changed: bool, form: str) -> None:
     rows = described(load())
     if changed:
         rows = [row for row in rows if row["value"] != row["default"]]
-    listing(
-        form, rows, name="settings", columns=["name", "value", "default", "means"], empty="everything is at its default"
-    )
+    listing(form, rows, name="settings", columns=["name", "value", "default", "means"], empty="everything is at its default")

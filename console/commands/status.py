@@ -127,9 +127,7 @@ def _say_attention(board: "Board", broker: bool | None) -> None:
     if board.sweeper == "late":
         click.echo(_paint("  sweeper  none brings back what is overdue  →  shopfloor sweeper", "red"))
     if broker is False:
-        click.echo(
-            _paint("  broker   down: work pauses until it answers; intake and review go on  →  shopfloor up", "red")
-        )
+        click.echo(_paint("  broker   down: work pauses until it answers; intake and review go on  →  shopfloor up", "red"))
 
 
 def _say_totals(totals: dict[str, Any]) -> None:

@@ -40,9 +40,7 @@ class RawBytes:
             try:
                 chunk = self._read(min(CHUNK_BYTES, self._left_bytes))
             except OSError as error:
-                raise BadSource(
-                    f"{self.opened.name} cannot be read at byte {self.bytes_read}: {error.strerror}"
-                ) from error
+                raise BadSource(f"{self.opened.name} cannot be read at byte {self.bytes_read}: {error.strerror}") from error
             if not chunk:
                 self.is_exhausted = True
                 return

@@ -39,9 +39,7 @@ def parse_object(piece: Piece, *, depth: int) -> dict[str, Any] | Problem:
             return value._replace(at_byte=0)
         # The scanner counts characters, people seek by bytes.
         at_byte = len(text[: value.at_byte].encode())
-        return value._replace(
-            message=value.message.replace("{byte}", str(piece.byte_offset + at_byte), 1), at_byte=at_byte
-        )
+        return value._replace(message=value.message.replace("{byte}", str(piece.byte_offset + at_byte), 1), at_byte=at_byte)
     hint = "; a file that is one array has the format json" if type(value) is list else ""
     return Problem("intake.not_object", "", f"expected an object, got {kind_of(value)}{hint}")
 

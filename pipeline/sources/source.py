@@ -31,9 +31,7 @@ class Source:
     A context manager; made by `open_source`.
     """
 
-    def __init__(
-        self, opened: Opened, *, declared: str | None, named: str | None, casts: Mapping[str, str], limits: Limits
-    ) -> None:
+    def __init__(self, opened: Opened, *, declared: str | None, named: str | None, casts: Mapping[str, str], limits: Limits) -> None:
         self._opened = opened
         self._raw = RawBytes(opened)
         self._casts = casts
@@ -123,9 +121,7 @@ class Source:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def _cut(self) -> Iterator[Piece]:

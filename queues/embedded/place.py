@@ -26,9 +26,7 @@ from pathlib import Path
 from contracts.errors import BadSetting, Conflict, Refused, Unavailable
 
 LAYOUT = 1
-_PARTS = frozenset(
-    {"shopfloor.json", "shopfloor.lock", "secrets", "etc", "run", "log", "postgres", "valkey", "bin", "making"}
-)
+_PARTS = frozenset({"shopfloor.json", "shopfloor.lock", "secrets", "etc", "run", "log", "postgres", "valkey", "bin", "making"})
 _SOCKET_PATH_BYTES = 100
 """The kernel takes 107 bytes on Linux and 103 on macOS."""
 
@@ -68,9 +66,7 @@ class Place:
             raise BadSetting(f"data directory {data_dir}: {error}", hint=OTHER_DIRECTORY) from None
         if not str(root).isprintable():
             # Settings files are UTF-8 lines: a newline or a lone byte in a path would be read as something else.
-            raise BadSetting(
-                f"data directory {str(root)!r} holds a character that cannot be printed", hint=OTHER_DIRECTORY
-            )
+            raise BadSetting(f"data directory {str(root)!r} holds a character that cannot be printed", hint=OTHER_DIRECTORY)
         return cls(root)
 
     @property
@@ -132,9 +128,7 @@ def major_of(place: Place) -> int | None:
     except PermissionError:
         raise _not_yours(place) from None
     except (ValueError, KeyError, TypeError):
-        raise Refused(
-            f"{place.marker} is not a marker that shopfloor wrote", hint=OTHER_DIRECTORY, code="embedded.marker"
-        ) from None
+        raise Refused(f"{place.marker} is not a marker that shopfloor wrote", hint=OTHER_DIRECTORY, code="embedded.marker") from None
     if layout != LAYOUT:
         raise Refused(
             f"{place.root} has layout {layout}, this shopfloor knows {LAYOUT}",
@@ -171,9 +165,7 @@ def settle(place: Place) -> None:
             f"data directory {place.root} cannot be used: permission denied at {error.filename}", hint=OTHER_DIRECTORY
         ) from None
     except OSError as error:
-        raise BadSetting(
-            f"data directory {place.root} cannot be used: {error.strerror}", hint=OTHER_DIRECTORY
-        ) from None
+        raise BadSetting(f"data directory {place.root} cannot be used: {error.strerror}", hint=OTHER_DIRECTORY) from None
     if seen.st_uid != os.geteuid():
         raise _not_yours(place)
     if seen.st_mode & stat.S_IWOTH and not seen.st_mode & stat.S_ISVTX:
@@ -255,8 +247,7 @@ def locked(place: Place, timeout_seconds: float) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
                     raise Conflict(
-                        f"{place.root} is still being started or stopped by process {holder} "
-                        f"after {timeout_seconds:.0f} s",
+                        f"{place.root} is still being started or stopped by process {holder} after {timeout_seconds:.0f} s",
                         hint="try again; see: shopfloor status",
                         code="embedded.busy",
                     ) from None

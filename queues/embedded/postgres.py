@@ -146,17 +146,13 @@ def _initdb(place: Place, footing: Footing, found: binaries.Postgres) -> None:
     if made.returncode != 0:
         said = passwords.redacted(place, "\n".join(made.stdout.strip().splitlines()[-12:]))
         shutil.rmtree(place.making, ignore_errors=True)
-        raise Unavailable(
-            f"initdb of PostgreSQL {found.version} made no database", hint=said, code="unavailable.initdb"
-        )
+        raise Unavailable(f"initdb of PostgreSQL {found.version} made no database", hint=said, code="unavailable.initdb")
 
 
 def _launch(place: Place, footing: Footing, found: binaries.Postgres) -> int:
     _disown(place)
     _forget_sockets(place)
-    endpoint = (
-        Endpoint(str(place.run), PORT) if place.takes_sockets else Endpoint("127.0.0.1", free_port(place, "postgres"))
-    )
+    endpoint = Endpoint(str(place.run), PORT) if place.takes_sockets else Endpoint("127.0.0.1", free_port(place, "postgres"))
     write_atomically(place.etc / "postgresql.conf", settings.postgres_conf(place, endpoint), 0o644)
     write_atomically(place.etc / "pg_hba.conf", settings.postgres_hba(), 0o644)
     write_atomically(place.etc / "pg_ident.conf", "", 0o644)

@@ -132,7 +132,5 @@ def _listed(path: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    inside = "".join(
-        chr(byte) if 32 < byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in os.fsencode(text)
-    )
+    inside = "".join(chr(byte) if 32 < byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in os.fsencode(text))
     return f'"{inside}"'

@@ -99,9 +99,7 @@ def inspect(data_dir: Path) -> Inspection:
             broker_answers = valkey.is_answering(here)
             servers = (
                 ServerState("postgres", postgres.pid(here), endpoint is not None, endpoint, here.log / "postgres.log"),
-                ServerState(
-                    "valkey", valkey.pid(here), broker_answers, valkey.endpoint_of(here), here.log / "valkey.log"
-                ),
+                ServerState("valkey", valkey.pid(here), broker_answers, valkey.endpoint_of(here), here.log / "valkey.log"),
             )
     except ShopfloorError as error:
         problem = error.message

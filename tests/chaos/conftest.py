@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from pipeline.compose import Shop
-
 from tests.chaos.plant import Plant
 
 

@@ -21,19 +21,18 @@ from contracts.floor import parse_floor
 from contracts.lifecycle import Role
 from pipeline.clearances import Answer, Ballot, decide_all
 from pipeline.compose import Shop
+from pipeline.intake import Report, take_in
 from pipeline.people import ensure_actor, issue_token
 from pipeline.publish import publish_floor
-from pipeline.intake import Report, take_in
 from pipeline.setup import SERVICE, load_registry
 from pipeline.sources import open_source
 from pipeline.taking import open_intake
 from queues.database import Connection
 from queues.database import connect as open_connection
+from tests.line import issue, merged
 from workcells.appliers.tracker_seed import seed
 from workcells.registry import Registry
 from workcells.shapes.catalogue import SHAPES
-
-from tests.line import issue, merged
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 2
@@ -122,7 +121,9 @@ class Plant:
 
     # ------------------------------------------------------------------ posts
 
-    def hire(self, name: str, *arguments: str, faults: Iterable[str] = (), keep: bool = True, argv: Sequence[str] = (), **settings: object) -> Post:
+    def hire(
+        self, name: str, *arguments: str, faults: Iterable[str] = (), keep: bool = True, argv: Sequence[str] = (), **settings: object
+    ) -> Post:
         """Start `shopfloor ARGUMENTS` (or `argv`); it is started again whenever it ends while the plant is tended, if `keep`."""
         environment = {**self.environment, **{f"SHOPFLOOR_{key.upper()}": str(value) for key, value in settings.items()}}
         command = list(argv) or [sys.executable, "-P", "-m", "console", *arguments]
@@ -215,7 +216,9 @@ class Plant:
     def states(self) -> dict[str, int]:
         """Return how many items stand where."""
         return dict(
-            self.rows("SELECT stage || '/' || state, count(*) FROM (SELECT stage, state FROM queue UNION ALL SELECT stage, state FROM archived_items) s GROUP BY 1")
+            self.rows(
+                "SELECT stage || '/' || state, count(*) FROM (SELECT stage, state FROM queue UNION ALL SELECT stage, state FROM archived_items) s GROUP BY 1"
+            )
         )
 
     def has_settled(self, items: int) -> bool:
@@ -251,7 +254,13 @@ class Plant:
         """Take a file in, in this process, ringing the doorbell as the command does."""
         with self.shop.connect(Role.INTAKE) as conn, open_source(str(path)) as source:
             job = open_intake(
-                conn, self.shop.store, self.shop.workspace_id(conn), flow, registry or load_registry(), submitter=SERVICE, doorbell=self.shop.doorbell()
+                conn,
+                self.shop.store,
+                self.shop.workspace_id(conn),
+                flow,
+                registry or load_registry(),
+                submitter=SERVICE,
+                doorbell=self.shop.doorbell(),
             )
             return take_in(job, source, as_of=AS_OF)
 
@@ -263,7 +272,9 @@ class Plant:
         """Approve every open proposal as a person, and return how many there were."""
         with self.shop.connect(Role.OPERATE) as conn:
             workspace = self.shop.workspace_id(conn)
-            token = issue_token(conn, workspace, ensure_actor(conn, workspace, "ada", kind="person", roles=("reviewer",)), label="test", by="test")
+            token = issue_token(
+                conn, workspace, ensure_actor(conn, workspace, "ada", kind="person", roles=("reviewer",)), label="test", by="test"
+            )
         ballots = [Ballot(*row) for row in self.rows("SELECT id, sha256 FROM proposals WHERE state = 'open' ORDER BY id")]
         with self.shop.connect(Role.REVIEW) as conn:
             decided = decide_all(conn, workspace, token, ballots, Answer.APPROVE, "seen", by="ada")

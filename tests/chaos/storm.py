@@ -13,7 +13,6 @@ from pipeline.failpoints import POINTS
 from pipeline.settings import Settings
 from pipeline.setup import set_up
 from queues.embedded import inspect, stop
-
 from tests.chaos.plant import FLOOR, Plant
 
 POINTS_OF_WORKERS = tuple(name for name in POINTS if not name.startswith(("intake.", "sweep.", "apply.")))

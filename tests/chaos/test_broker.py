@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import redis
 from console.benchmarks.reference import write_file
-
 from tests.chaos.account import violations
 from tests.chaos.plant import PROPOSE, Plant
 
@@ -52,7 +51,10 @@ def feed_garbage(broker: redis.Redis, namespace: str) -> None:
                     "message_id": "2", "message_timestamp": "x"}),
     ]  # fmt: skip
     for number, lane in enumerate((*PROPOSE, "apply.sink")):
-        keys = {part: f"{namespace}:{lane}{part}" for part in ("", ".msgs")} | {"mark": f"{namespace}:rung:{lane}", "wake": f"{namespace}:wake:{lane}"}
+        keys = {part: f"{namespace}:{lane}{part}" for part in ("", ".msgs")} | {
+            "mark": f"{namespace}:rung:{lane}",
+            "wake": f"{namespace}:wake:{lane}",
+        }
         broker.delete(*keys.values())
         if number % 2:
             for name in keys.values():

@@ -4,7 +4,6 @@ import signal
 from pathlib import Path
 
 from console.benchmarks.reference import lines
-
 from tests.chaos.account import violations
 from tests.chaos.plant import Plant, applied_twice, issues_file, seed_tracker
 

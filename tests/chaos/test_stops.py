@@ -11,7 +11,6 @@ from contracts.lifecycle import Role
 from pipeline.publish import publish_cell, publish_floor
 from pipeline.setup import load_registry
 from queues.pauses import pause, resume, scope_of
-
 from tests.chaos.account import violations
 from tests.chaos.plant import FLOOR, Plant, applied_twice, issues_file, seed_tracker
 
@@ -32,7 +31,11 @@ def test_a_worker_that_thaws_after_its_lease_changes_nothing_and_works_on(plant:
 
     done = plant.rows("SELECT max(at), count(*) FROM moves")
     frozen.signal(signal.SIGCONT)
-    plant.until(lambda: frozen.log.read_text().count("worker.ready") == 1 and "batch.late" in frozen.log.read_text(), seconds=20, what="it said that it was late")
+    plant.until(
+        lambda: frozen.log.read_text().count("worker.ready") == 1 and "batch.late" in frozen.log.read_text(),
+        seconds=20,
+        what="it said that it was late",
+    )
     assert plant.rows("SELECT max(at), count(*) FROM moves") == done
     other = plant.posts["propose"]
     other.keep = False

@@ -14,7 +14,6 @@ from pipeline.invariants import check_all
 from pipeline.steering import requeue
 from queues import schema
 from queues.embedded import attach_or_start
-
 from tests.chaos.account import violations
 from tests.chaos.plant import Plant, applied_twice, issues_file, seed_tracker
 from tests.chaos.proxy import LossyProxy
@@ -91,7 +90,9 @@ def test_a_seeded_storm_over_both_flows(tmp_path: Path, seed: int) -> None:
         seed_tracker(plant.shop.tracker_dir, 40)
         plant.hire("propose-1", "worker", "--lanes", "propose", faults=schedule(seed, POINTS_OF_WORKERS, 6), mode="fused")
         plant.hire("propose-2", "worker", "--lanes", "propose", faults=schedule(seed + 100, POINTS_OF_WORKERS, 6), mode="strict")
-        plant.hire("apply", "worker", "--lanes", "apply", faults=schedule(seed + 200, (*POINTS_OF_APPLY, "commit.before", "commit.after"), 8))
+        plant.hire(
+            "apply", "worker", "--lanes", "apply", faults=schedule(seed + 200, (*POINTS_OF_APPLY, "commit.before", "commit.after"), 8)
+        )
         plant.hire("sweeper-1", "sweeper", faults=["sweep.expired:kill", "sweep.expired:kill:2"])
         plant.hire("sweeper-2", "sweeper")
         plant.take_in(issues_file(tmp_path, 40), "issue-sweep")
@@ -242,5 +243,9 @@ def test_a_crew_that_is_killed_takes_its_workers_along_and_one_that_lives_brings
         workers = crew.children()
         assert len(workers) == 4
         os.kill(crew.pid, signal.SIGKILL)
-        plant.until(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in workers), seconds=40, what="all drained")
+        plant.until(
+            lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in workers),
+            seconds=40,
+            what="all drained",
+        )
         assert subprocess.run(["true"], check=True)

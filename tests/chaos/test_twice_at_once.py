@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from console.benchmarks.reference import write_file
-
 from tests.chaos.account import violations
 from tests.chaos.plant import Plant
 
@@ -17,7 +16,15 @@ def test_the_same_file_taken_in_twice_at_once_is_accepted_once(plant: Plant, tmp
     file = write_file(tmp_path / "rows.jsonl", 1, ROWS)
     command = [sys.executable, "-P", "-m", "console", "intake", str(file), "--flow", "reference", "--json"]
     both = [
-        subprocess.Popen(command, env=plant.environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        subprocess.Popen(
+            command,
+            env=plant.environment,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
         for _ in range(2)
     ]
     told = [(process.communicate(timeout=120), process.returncode) for process in both]

@@ -30,9 +30,7 @@ def damage(admin: Connection, artifact: dict[str, Any]) -> None:
         admin.execute("UPDATE shopfloor.bodies SET bytes = bytes || 'x' WHERE sha256 = %s", [artifact["sha256"]])
 
 
-def test_it_is_found_by_hash_by_the_beginning_of_it_and_by_id(
-    artifact: dict[str, Any], connect: Any, workspace: UUID
-) -> None:
+def test_it_is_found_by_hash_by_the_beginning_of_it_and_by_id(artifact: dict[str, Any], connect: Any, workspace: UUID) -> None:
     conn = connect(Role.READ)
     with transaction(conn, workspace):
         for name in (artifact["sha256"].hex()[:8], str(artifact["id"]), artifact["sha256"].hex().upper()):

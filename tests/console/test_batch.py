@@ -78,9 +78,7 @@ def test_rejects_say_where_and_what(batch: UUID, connect: Any, workspace: UUID) 
     assert row["byte_offset"] > 0
 
 
-def test_waiting_ends_when_every_order_has_ended_or_waits_for_a_person(
-    road: Road, connect: Any, workspace: UUID
-) -> None:
+def test_waiting_ends_when_every_order_has_ended_or_waits_for_a_person(road: Road, connect: Any, workspace: UUID) -> None:
     report = road.take_in(ROWS)
     assert report.batch_id is not None
     conn = connect(Role.READ)
@@ -88,9 +86,7 @@ def test_waiting_ends_when_every_order_has_ended_or_waits_for_a_person(
         wait_for_batch(conn, workspace, report.batch_id, seconds=0)
     assert told.value.instance_code == "batch.open"
     found: list[dict[str, Any]] = []
-    waiting = threading.Thread(
-        target=lambda: found.append(wait_for_batch(conn, workspace, report.batch_id or new_id(), seconds=30))
-    )
+    waiting = threading.Thread(target=lambda: found.append(wait_for_batch(conn, workspace, report.batch_id or new_id(), seconds=30)))
     waiting.start()
     road.run()
     waiting.join(30)

@@ -17,9 +17,7 @@ def test_items_are_filtered_by_where_they_stand_and_why(road: Road, cli: Any) ->
     road.run()
     road.take_in([issue(4)])
     waiting = cli("items", "--reason", "approval", "--json").json["items"]
-    assert [(one["subject"], one["stage"], one["cell"]) for one in waiting] == [
-        ("acme/widgets#1", "qa", "issue_review")
-    ]
+    assert [(one["subject"], one["stage"], one["cell"]) for one in waiting] == [("acme/widgets#1", "qa", "issue_review")]
     ready = cli("items", "--lane", "route", "--state", "ready", "--jsonl").stdout.splitlines()
     assert [json.loads(line)["subject"] for line in ready] == ["acme/widgets#4"]
     ended = list(csv.DictReader(io.StringIO(cli("items", "--archived", "--csv").stdout)))

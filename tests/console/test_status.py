@@ -54,9 +54,7 @@ def test_a_pause_is_shown_with_who_why_and_how_to_lift_it(road: Road, cli: Any, 
     conn = connect(Role.OPERATE)
     pause(conn, workspace, scope_of(conn, workspace, "flow:issue-sweep"), why="release\x1b[31m freeze", by="ada")
     seen = cli("status")
-    assert (
-        "paused   flow:issue-sweep by ada: release\\x1b[31m freeze  →  shopfloor resume flow:issue-sweep" in seen.stdout
-    )
+    assert "paused   flow:issue-sweep by ada: release\\x1b[31m freeze  →  shopfloor resume flow:issue-sweep" in seen.stdout
     assert "!" not in seen.stdout, "paused work is waiting, not stalled"
     assert cli("status", "--check").exit_code == 0
 

@@ -142,9 +142,7 @@ def test_a_bad_floor_is_refused_with_its_line_and_what_to_write(old, new, says):
     assert refused.value.exit_code == 2
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "1", "floor: 1", "null", "pods: {}\nflows: {}\nfloor: 1", "\x00", b"\xff\xfe\x00"]
-)
+@pytest.mark.parametrize("text", ["", "[]", "1", "floor: 1", "null", "pods: {}\nflows: {}\nfloor: 1", "\x00", b"\xff\xfe\x00"])
 def test_what_is_no_floor_at_all_is_refused(text):
     with pytest.raises(BadFloor):
         parse_floor(text, "floor.yaml")

@@ -228,9 +228,7 @@ def test_an_output_schema_that_checks_nothing_is_refused(schema):
 
 
 def test_several_mistakes_are_told_at_once():
-    text = (
-        CONTRACT.replace("seconds: 30", "seconds: x").replace("tier: dual", "tier: x").replace("below: 0.6", "below: 6")
-    )
+    text = CONTRACT.replace("seconds: 30", "seconds: x").replace("tier: dual", "tier: x").replace("below: 0.6", "below: 6")
     with pytest.raises(BadContract) as refused:
         read_contract(text, "contract.yaml")
     assert len(refused.value.message.splitlines()) == 3

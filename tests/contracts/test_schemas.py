@@ -183,6 +183,4 @@ def test_size_and_depth_have_limits_that_no_library_crashes_under():
 
 def test_place_and_error_are_the_callers():
     with pytest.raises(BadFloor, match=r"floor.yaml line 3, /x/typ: unknown keyword"):
-        check_schema(
-            {"typ": 1}, name="", purpose="input", place=lambda at: f"floor.yaml line 3, /x{at}", error=BadFloor
-        )
+        check_schema({"typ": 1}, name="", purpose="input", place=lambda at: f"floor.yaml line 3, /x{at}", error=BadFloor)

@@ -127,15 +127,9 @@ def test_the_form_that_was_meant_is_told_by_its_fixed_word():
         {"properties": {"check": {"const": "schema"}}, "additionalProperties": False},
         {"properties": {"check": {"const": "rule"}, "then": {"enum": ["a", "b"]}}, "additionalProperties": False},
     ]
-    assert found({"check": "rule", "then": "c"}, {"oneOf": forms}) == [
-        ("schema.value", "/then", 'expected one of "a", "b", got "c"')
-    ]
-    assert found({"check": "rul"}, {"anyOf": forms}) == [
-        ("schema.value", "/check", 'expected one of "schema", "rule", got "rul"')
-    ]
-    assert found({}, {"oneOf": [{}, True]}) == [
-        ("schema.value", "", "fits more than one of the forms of which exactly one is allowed")
-    ]
+    assert found({"check": "rule", "then": "c"}, {"oneOf": forms}) == [("schema.value", "/then", 'expected one of "a", "b", got "c"')]
+    assert found({"check": "rul"}, {"anyOf": forms}) == [("schema.value", "/check", 'expected one of "schema", "rule", got "rul"')]
+    assert found({}, {"oneOf": [{}, True]}) == [("schema.value", "", "fits more than one of the forms of which exactly one is allowed")]
 
 
 def test_every_problem_of_a_value_is_found():
@@ -164,18 +158,14 @@ def test_a_long_excerpt_is_cut():
     assert message.endswith('…"')
 
 
-@pytest.mark.parametrize(
-    "value", [{"name": "\ud800"}, {"\ud800": 1}, {"name": {1: 2}}, {"name": b"x"}, {"name": float("nan")}]
-)
+@pytest.mark.parametrize("value", [{"name": "\ud800"}, {"\ud800": 1}, {"name": {1: 2}}, {"name": b"x"}, {"name": float("nan")}])
 def test_what_is_no_json_is_a_finding_and_no_accident(value):
     validator = Validator(SCHEMA)
     assert not validator.is_valid(value)
     assert len(validator.findings(value)) == 1
 
 
-@pytest.mark.parametrize(
-    "schema", [SCHEMA, {"items": {"$ref": "#"}}, {"uniqueItems": True}, {"const": [[]]}, {"type": "object"}]
-)
+@pytest.mark.parametrize("schema", [SCHEMA, {"items": {"$ref": "#"}}, {"uniqueItems": True}, {"const": [[]]}, {"type": "object"}])
 def test_a_value_a_hundred_thousand_levels_deep_ends_no_process(schema):
     deep = value = []
     for _ in range(100_000):

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 from contracts.errors import BadContract
-from contracts.lifecycle import Role
 from contracts.language import read_contract
+from contracts.lifecycle import Role
 from pipeline.compose import Shop
 from pipeline.publish import publish_cell, publish_floor, read_floor
 from pipeline.setup import load_registry
+from tests.line import Road
 from workcells.examples import try_examples
 from workcells.registry import load_cell
-
-from tests.line import Road
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "authors.md").read_text(encoding="utf-8")
 _FILES = re.compile(r"^`((?:ticket_triage/|floor\.yaml)[^`]*)`\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)

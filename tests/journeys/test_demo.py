@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.line import Result
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +23,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
     def call(*arguments: str, timeout: float = 120) -> Result:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")}
-        environment |= {"SHOPFLOOR_DATA_DIR": str(folder), "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "shopfloor-pycache")}
+        environment |= {
+            "SHOPFLOOR_DATA_DIR": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "shopfloor-pycache"),
+        }
         done = subprocess.run(
             [sys.executable, "-m", "console", *arguments], capture_output=True, text=True, env=environment, timeout=timeout, check=False
         )

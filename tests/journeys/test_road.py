@@ -3,9 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-
 from tests.line import Road, issue, merged
-
 
 LATER = datetime(2025, 6, 1, tzinfo=UTC)
 

@@ -73,9 +73,7 @@ def test_idle_lanes_of_live_workers_are_on_the_board_in_the_order_of_the_road(ro
     ]  # fmt: skip
 
 
-def test_a_served_lane_in_which_nothing_moves_for_a_minute_is_stalled(
-    road: Road, board: Any, clock: Clock, admin: Connection
-) -> None:
+def test_a_served_lane_in_which_nothing_moves_for_a_minute_is_stalled(road: Road, board: Any, clock: Clock, admin: Connection) -> None:
     road.take_in([issue(1)])
     road.worker()
     clock.advance(90)
@@ -175,26 +173,20 @@ def test_the_board_counts_each_reason_as_the_scheduler_does(
     clock.advance(12)
     lease(road, batch=2)
     with transaction(operate, workspace):
-        rows = operate.execute(
-            "SELECT item_id, order_id FROM queue WHERE state = 'ready' AND due_at <= clock()"
-        ).fetchall()
+        rows = operate.execute("SELECT item_id, order_id FROM queue WHERE state = 'ready' AND due_at <= clock()").fetchall()
     pause(operate, workspace, scope_of(operate, workspace, f"item:{rows[0][0]}"), why="look", by="ada")
     pause(operate, workspace, scope_of(operate, workspace, f"order:{rows[1][1]}"), why="look", by="ada")
 
     def judged() -> Counter[str]:
         with transaction(operate, workspace):
-            return Counter(
-                dict(operate.execute("SELECT coalesce(reason, 'dead'), count(*) FROM standing GROUP BY 1").fetchall())
-            )
+            return Counter(dict(operate.execute("SELECT coalesce(reason, 'dead'), count(*) FROM standing GROUP BY 1").fetchall()))
 
     def shown() -> Counter[str]:
         seen = board()
         counts = Counter({one.reason: one.items for one in seen.waiting})
         route = lane_of(seen, "route")
         silent = route.silent
-        return counts + Counter(
-            {"dead": seen.dead, "silent": silent, "leased": route.active - silent, "ready": route.ready}
-        )
+        return counts + Counter({"dead": seen.dead, "silent": silent, "leased": route.active - silent, "ready": route.ready})
 
     assert judged() == shown() == {
         "human": 2, "dead": 1, "backoff": 2, "silent": 1, "leased": 2, "paused": 2, "ready": 2,

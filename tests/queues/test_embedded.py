@@ -219,9 +219,7 @@ def test_a_directory_that_was_deleted_under_its_servers_is_made_anew_without_the
     assert all(is_gone(pid) for pid in orphans.values())
 
 
-def test_a_path_too_long_for_a_socket_is_served_on_loopback_with_the_same_port_after_a_crash(
-    data_dir: Path, finished: Path
-) -> None:
+def test_a_path_too_long_for_a_socket_is_served_on_loopback_with_the_same_port_after_a_crash(data_dir: Path, finished: Path) -> None:
     deep = data_dir.parent / ("long-" * 24) / "data"
     deep.parent.mkdir()
     subprocess.run(["cp", "-a", finished, deep], check=True)
@@ -251,10 +249,7 @@ def test_two_processes_that_start_at_once_get_the_same_servers(data_dir: Path) -
     code = "import sys; from pathlib import Path; from queues.embedded import attach_or_start, inspect\n"
     code += "s = attach_or_start(Path(sys.argv[1]), ['shopfloor_read'])\n"
     code += "print(s.database_url('shopfloor_read'), s.broker_url, [x.pid for x in inspect(s.data_dir).servers])"
-    starters = [
-        subprocess.Popen([sys.executable, "-c", code, str(data_dir)], cwd=CHECKOUT, stdout=subprocess.PIPE)
-        for _ in range(3)
-    ]
+    starters = [subprocess.Popen([sys.executable, "-c", code, str(data_dir)], cwd=CHECKOUT, stdout=subprocess.PIPE) for _ in range(3)]
     said = [starter.communicate(timeout=60)[0] for starter in starters]
     assert [starter.returncode for starter in starters] == [0, 0, 0]
     assert said[0] != b""
@@ -299,9 +294,7 @@ def test_initdbs_own_words_reach_the_person(data_dir: Path, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(not Path("/usr/lib/postgresql/15/bin/initdb").exists(), reason="PostgreSQL 15 is not installed")
-def test_postgresql_15_serves_too_and_no_other_version_touches_its_data(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_postgresql_15_serves_too_and_no_other_version_touches_its_data(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOPFLOOR_POSTGRES_BIN", "/usr/lib/postgresql/15/bin")
     services = attach_or_start(data_dir)
     with psycopg.connect(services.superuser_url("shopfloor")) as conn:

@@ -56,9 +56,7 @@ def lease(road: Road, lane: str = "route", role: Role = Role.PROPOSE) -> Claim:
     return claim
 
 
-def leave(
-    road: Road, claim: Claim, name: str, *, role: Role = Role.PROPOSE, note: str = "", delay: float = 0, **more: Any
-) -> None:
+def leave(road: Road, claim: Claim, name: str, *, role: Role = Role.PROPOSE, note: str = "", delay: float = 0, **more: Any) -> None:
     """End the lease of a claim's items by a move within their stage."""
     worker = road.worker(role)
     route = Route((move(name, claim.stage, State.LEASED),), claim.lane, (note,), **more)
@@ -159,9 +157,7 @@ def test_backoff_counts_what_went_wrong_and_says_when_it_is_tried_again(road: Ro
 
 
 @pytest.mark.parametrize("scope", ["flow:issue-sweep", "all", "workspace", "lane:route", "pod:maintainers"])
-def test_paused_says_by_whom_and_why_and_how_to_lift_it(
-    road: Road, ask: Ask, connect: Any, workspace: UUID, scope: str
-) -> None:
+def test_paused_says_by_whom_and_why_and_how_to_lift_it(road: Road, ask: Ask, connect: Any, workspace: UUID, scope: str) -> None:
     road.take_in([issue(1)])
     conn = connect(Role.OPERATE)
     pause(conn, workspace, scope_of(conn, workspace, scope), why="release freeze", by="ada")
@@ -201,9 +197,7 @@ def perform_to_cell(road: Road, item: UUID, pin: int, connect: Any, workspace: U
     return bool(moved.done)
 
 
-def test_dependency_says_which_batch_is_still_read(
-    road: Road, ask: Ask, tmp_path: Path, connect: Any, workspace: UUID
-) -> None:
+def test_dependency_says_which_batch_is_still_read(road: Road, ask: Ask, tmp_path: Path, connect: Any, workspace: UUID) -> None:
     path = tmp_path / "half.jsonl"
     path.write_text(json.dumps(issue(1)) + "\n" + '{"number": 2}\n', encoding="utf-8")
     conn = connect(Role.INTAKE)
@@ -242,9 +236,7 @@ def test_an_approval_that_nobody_gave_in_time_is_called_overdue(road: Road, ask:
     assert "overdue for 24 h" in ask(1).words
 
 
-def test_second_approval_names_who_approved_already(
-    road: Road, ask: Ask, connect: Any, workspace: UUID, admin: Connection
-) -> None:
+def test_second_approval_names_who_approved_already(road: Road, ask: Ask, connect: Any, workspace: UUID, admin: Connection) -> None:
     road.take_in(FIXED)
     road.run()
     admin.execute("UPDATE shopfloor.clearances SET tier = 'dual', needed = 2")
@@ -333,9 +325,7 @@ def test_an_applied_item_says_what_was_applied_and_who_approved(
     assert "'close acme/widgets#1' was applied through tracker (bea approve: clear case)" in said.words
 
 
-def test_a_rejected_item_says_who_rejected_it(
-    road: Road, ask: Ask, connect: Any, workspace: UUID, admin: Connection
-) -> None:
+def test_a_rejected_item_says_who_rejected_it(road: Road, ask: Ask, connect: Any, workspace: UUID, admin: Connection) -> None:
     road.take_in(FIXED)
     road.run()
     answer(connect, workspace, admin, "bea", Answer.REJECT, "still happens")
@@ -368,9 +358,7 @@ def test_a_cancelled_item_says_by_whom(road: Road, ask: Ask, connect: Any, works
     assert ask(1).words == "cancelled in stage route by ada: not ours"
 
 
-def test_an_item_is_found_by_order_by_the_beginning_of_its_id_and_by_subject(
-    road: Road, connect: Any, workspace: UUID
-) -> None:
+def test_an_item_is_found_by_order_by_the_beginning_of_its_id_and_by_subject(road: Road, connect: Any, workspace: UUID) -> None:
     road.take_in([issue(1), issue(2)])
     conn = connect(Role.READ)
     with transaction(conn, workspace):
@@ -397,9 +385,7 @@ def test_history_starts_from_nowhere_and_says_the_time_between(road: Road, conne
     assert all(one["gap_seconds"] >= 0 for one in moves[1:])
 
 
-def test_the_dossier_holds_everything_that_an_item_left(
-    road: Road, connect: Any, workspace: UUID, admin: Connection
-) -> None:
+def test_the_dossier_holds_everything_that_an_item_left(road: Road, connect: Any, workspace: UUID, admin: Connection) -> None:
     road.take_in(FIXED)
     road.run()
     answer(connect, workspace, admin, "bea", Answer.REJECT, "still happens")

@@ -97,9 +97,7 @@ def search(
 
 
 def naming(conn: Connection, *keys: str, workspace: UUID = HERE, limit: int = 50) -> list[tuple[str, str]]:
-    rows = conn.execute(
-        "SELECT asked, key FROM shopfloor.mentions_of(%s, %s, %s::text[], %s)", [workspace, FLOW, list(keys), limit]
-    )
+    rows = conn.execute("SELECT asked, key FROM shopfloor.mentions_of(%s, %s, %s::text[], %s)", [workspace, FLOW, list(keys), limit])
     return [(row[0], row[1]) for row in rows]
 
 
@@ -130,8 +128,7 @@ def test_a_row_says_what_matched_and_what_it_is(conn):
         subject(2, "tachyon header"),
     )
     row = conn.execute(
-        "SELECT * FROM shopfloor.search_subjects("
-        "%s, %s, '{7}', '{o/r#2}', '{tachyon header beams}', '{pull_request}', 5, 10)",
+        "SELECT * FROM shopfloor.search_subjects(%s, %s, '{7}', '{o/r#2}', '{tachyon header beams}', '{pull_request}', 5, 10)",
         [HERE, FLOW],
     ).fetchone()
     assert row is not None
@@ -169,9 +166,7 @@ def test_a_batch_of_asks_is_answered_as_each_alone(conn):
         assert [key for one, key in rows if one == ask] == search(conn, text)
 
 
-@pytest.mark.parametrize(
-    "term", ["a & !b | (", "':*", "tachyon'", "\\", '"; DROP TABLE subjects', "%s $1", "é\u202e😀"]
-)
+@pytest.mark.parametrize("term", ["a & !b | (", "':*", "tachyon'", "\\", '"; DROP TABLE subjects', "%s $1", "é\u202e😀"])
 def test_a_term_is_text_and_never_syntax(conn, term):
     index(conn, subject(1, "tachyon header"), subject(2, "tachyon footer"))
     assert set(search(conn, term, "tachyon")) == {"o/r#1", "o/r#2"}

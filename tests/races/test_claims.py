@@ -13,7 +13,6 @@ from queues import workers
 from queues.claims import claim_batch, give_back
 from queues.database import transaction
 from queues.mover import Planned, Route, perform
-
 from tests.line import Road, issue
 
 pytestmark = pytest.mark.races
@@ -51,7 +50,9 @@ def test_sixteen_claimers_share_a_lane_without_taking_an_item_twice(road: Road, 
             pod = conn.execute("SELECT 1").fetchone() and _pod(conn, workspace)
             for _ in range(100):
                 with transaction(conn, workspace):
-                    found = claim_batch(conn, new_id(), worker_id, f"racer-{number}", "route", Stage.ROUTE, {(workspace, pod): 7}, seconds=30)
+                    found = claim_batch(
+                        conn, new_id(), worker_id, f"racer-{number}", "route", Stage.ROUTE, {(workspace, pod): 7}, seconds=30
+                    )
                 if not found.items:
                     return
                 with lock:
@@ -68,7 +69,9 @@ def test_workers_that_move_overlapping_sets_in_any_order_never_deadlock_and_move
         worker_id, claim_id = new_id(), new_id()
         workers.register(conn, worker_id, name="one", host="here", pid=1, lanes=["route"])
         with transaction(conn, workspace):
-            held = claim_batch(conn, claim_id, worker_id, "one", "route", Stage.ROUTE, {(workspace, _pod(conn, workspace)): 100}, seconds=30)
+            held = claim_batch(
+                conn, claim_id, worker_id, "one", "route", Stage.ROUTE, {(workspace, _pod(conn, workspace)): 100}, seconds=30
+            )
     route = Route((move("give_back", Stage.ROUTE, State.LEASED),), "route")
     done: Counter[UUID] = Counter()
     lock = threading.Lock()

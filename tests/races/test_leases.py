@@ -14,7 +14,6 @@ from queues import workers
 from queues.claims import Claim, claim_batch
 from queues.database import Connection, transaction
 from queues.leases import Heartbeat
-
 from tests.line import Clock, Road, issue
 
 pytestmark = pytest.mark.races
@@ -58,7 +57,9 @@ def test_a_worker_whose_items_were_taken_over_commits_nothing_of_theirs(road: Ro
     assert (item["stage"], item["state"], item["fence"]) == ("route", "leased", quick.items[0].fence)
 
 
-def test_a_heartbeat_renews_what_is_held_and_never_a_lease_that_ran_out(road: Road, shop: Shop, workspace: UUID, admin: Connection, clock: Clock) -> None:
+def test_a_heartbeat_renews_what_is_held_and_never_a_lease_that_ran_out(
+    road: Road, shop: Shop, workspace: UUID, admin: Connection, clock: Clock
+) -> None:
     road.take_in([issue(1)])
     with shop.connect(Role.PROPOSE) as conn:
         worker_id, claim_id = new_id(), new_id()
@@ -94,12 +95,19 @@ def test_a_claim_held_too_long_is_given_up_and_its_worker_told(road: Road, shop:
 def test_a_heartbeat_finds_the_database_again(shop: Shop, admin: Connection) -> None:
     beats: list[Connection] = []
     heart = Heartbeat(
-        lambda: shop.connect(Role.PROPOSE, name="pulse"), new_id(), lease_seconds=0.3, limit_seconds=60, on_hang=lambda claim: None, on_beat=beats.append
+        lambda: shop.connect(Role.PROPOSE, name="pulse"),
+        new_id(),
+        lease_seconds=0.3,
+        limit_seconds=60,
+        on_hang=lambda claim: None,
+        on_beat=beats.append,
     )
     heart.start()
     try:
         _wait(lambda: bool(beats))
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pulse' AND datname = current_database()")
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pulse' AND datname = current_database()"
+        )
         first = beats[-1]
         _wait(lambda: beats[-1] is not first)
     finally:

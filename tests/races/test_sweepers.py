@@ -8,7 +8,6 @@ from contracts.lifecycle import Role
 from pipeline.compose import Shop
 from pipeline.sweeper import sweep
 from queues.database import Connection
-
 from tests.line import Clock, Road, issue
 
 pytestmark = pytest.mark.races
@@ -62,7 +61,9 @@ def test_a_lease_that_runs_out_three_times_ends_as_a_dead_letter_and_not_a_fourt
     assert road.sweep()["expired"] == 0
 
 
-def test_a_row_that_the_database_refuses_keeps_no_other_duty_from_its_turn(road: Road, shop: Shop, clock: Clock, admin: Connection, capsys: Any) -> None:
+def test_a_row_that_the_database_refuses_keeps_no_other_duty_from_its_turn(
+    road: Road, shop: Shop, clock: Clock, admin: Connection, capsys: Any
+) -> None:
     _claimed(road, 1)
     clock.advance(seconds=6)
     admin.execute("ALTER TABLE shopfloor.moves ADD CONSTRAINT no_expiry CHECK (actor <> 'sweeper') NOT VALID")

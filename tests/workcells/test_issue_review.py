@@ -24,9 +24,7 @@ REPO = "harbor/lantern"
 
 def bench(tools: Sequence[dict[str, Any]], findings: Sequence[Finding] = ()) -> ItemBench:
     answers = {call_key(call["tool"], call["arguments"]): call["answer"] for call in tools}
-    return ItemBench(
-        allowed=frozenset(CONTRACT["tools"]["allow"]), tools={}, answers=answers, as_of=AS_OF, findings=findings
-    )
+    return ItemBench(allowed=frozenset(CONTRACT["tools"]["allow"]), tools={}, answers=answers, as_of=AS_OF, findings=findings)
 
 
 def load(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -52,9 +50,7 @@ def decide(item: dict[str, Any], *naming: dict[str, Any], alike: Sequence[dict[s
     tools[0]["answer"] = list(naming)
     tools[1]["answer"] = list(alike)
     about = {"limit": 50}
-    tools += [
-        {"tool": "mentions_of", "arguments": {"key": row["key"]} | about, "answer": []} for row in [*naming, *alike]
-    ]
+    tools += [{"tool": "mentions_of", "arguments": {"key": row["key"]} | about, "answer": []} for row in [*naming, *alike]]
     return review(item, bench(tools))
 
 
@@ -128,10 +124,7 @@ def test_every_quote_resolves_in_the_row_that_it_names(name):
     rows = {row["key"]: row for call in example["tools"] for row in call["answer"]}
     for piece in run(name).evidence:
         if piece.source.kind == "quote":
-            assert (
-                rows[piece.source.subject][piece.source.field][piece.source.start : piece.source.end]
-                == piece.source.text
-            )
+            assert rows[piece.source.subject][piece.source.field][piece.source.start : piece.source.end] == piece.source.text
 
 
 def test_the_looked_up_calls_are_the_calls_that_are_made():

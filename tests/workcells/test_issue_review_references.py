@@ -81,16 +81,12 @@ def test_a_hedge_stays_a_hedge(body):
     assert said(body) == ["hedged"]
 
 
-@pytest.mark.parametrize(
-    "body", ["Related to #12", "Follow-up to #12", "See #12", "Same class of bug, see #12", "Needed because of #12"]
-)
+@pytest.mark.parametrize("body", ["Related to #12", "Follow-up to #12", "See #12", "Same class of bug, see #12", "Needed because of #12"])
 def test_a_relation_is_no_claim(body):
     assert said(body) == ["related"]
 
 
-@pytest.mark.parametrize(
-    "body", ["#12", "I fixed everything. #12", "fixed in #12", "closed by #12", "superseded by #12"]
-)
+@pytest.mark.parametrize("body", ["#12", "I fixed everything. #12", "fixed in #12", "closed by #12", "superseded by #12"])
 def test_a_bare_name_is_only_a_name(body):
     assert said(body) == ["names"]
 
@@ -141,9 +137,7 @@ def test_hiding_keeps_every_offset():
     text = "a `b` <!-- c\nd --> e\n> f\ng\n\n```x\ny\n```\nz"
     hidden = visible(text)
     assert len(hidden) == len(text)
-    assert [at for at, char in enumerate(text) if char == "\n"] == [
-        at for at, char in enumerate(hidden) if char == "\n"
-    ]
+    assert [at for at, char in enumerate(text) if char == "\n"] == [at for at, char in enumerate(hidden) if char == "\n"]
     assert hidden.endswith("z")
 
 

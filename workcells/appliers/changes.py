@@ -90,8 +90,7 @@ class Change:
         """Return unless the change names a reason for closing a pull request. Raises SendRefused."""
         if self.state_reason and facts["kind"] == "pull_request":
             raise SendRefused(
-                f"{target} is a pull request and has no state_reason: the payload asks for {self.state_reason!r}; "
-                "propose it again without"
+                f"{target} is a pull request and has no state_reason: the payload asks for {self.state_reason!r}; propose it again without"
             )
 
 

@@ -158,9 +158,7 @@ class GitHub:
             "User-Agent": "shopfloor",
             "X-GitHub-Api-Version": "2022-11-28",
         }
-        return Conversation(
-            self._origin, seconds=self._deadline_seconds, max_bytes=ANSWER_BYTES, headers=headers, trust=self._trust
-        )
+        return Conversation(self._origin, seconds=self._deadline_seconds, max_bytes=ANSWER_BYTES, headers=headers, trust=self._trust)
 
     def _issue(self, talk: Conversation, subject: Subject) -> dict[str, Any]:
         path = _path(subject)
@@ -230,9 +228,7 @@ class GitHub:
         return judged(talk.ask(method, path, body), asked(method, path), secret=self._token, also=also)
 
 
-def _restate(
-    error: SendRefused | TargetMissing | TargetUnavailable | SendUnknown, action: Action, did: list[str]
-) -> NoReturn:
+def _restate(error: SendRefused | TargetMissing | TargetUnavailable | SendUnknown, action: Action, did: list[str]) -> NoReturn:
     """Raise `error` as it is when nothing had taken effect before it, else saying what had."""
     if not did:
         raise error

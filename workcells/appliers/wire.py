@@ -80,16 +80,12 @@ class Conversation:
         self._max_bytes = max_bytes
         given = {"Accept-Encoding": "identity", **headers}
         self._headers: list[tuple[bytes | str, bytes | str]] = list(given.items())
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=trust, network_backend=_Network(self._deadline), max_connections=1, retries=0
-        )
+        self._pool = httpcore.ConnectionPool(ssl_context=trust, network_backend=_Network(self._deadline), max_connections=1, retries=0)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.close()
 
     def ask(self, method: str, path: str, body: Any = None) -> Answer:

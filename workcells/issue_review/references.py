@@ -76,9 +76,7 @@ _DENIAL = (
 )
 _DENIED_BEFORE = re.compile(rf"\b(?:{_DENIAL}|follow(?:s|ed|ing)?[ -]?up|relate[sd]?)\b", re.IGNORECASE)
 _DENIED_AFTER = re.compile(rf"\b(?:{_DENIAL}|but)\b", re.IGNORECASE)
-_PARTLY = re.compile(
-    r"\b(?:partial\w*|partly|in[ ]part|parts?[ ](?:of|\d+)|steps?[ ](?:towards?|\d+))\b", re.IGNORECASE
-)
+_PARTLY = re.compile(r"\b(?:partial\w*|partly|in[ ]part|parts?[ ](?:of|\d+)|steps?[ ](?:towards?|\d+))\b", re.IGNORECASE)
 _HEDGE_BEFORE = re.compile(
     r"\b(?:should|might|may|could|would|hope\w*|seems?|think|believe|probably|likely|perhaps|maybe|possibl[ey]"
     r"|attempt\w*|try|tries|trying|tried|helps?|aims?|if|when|once|after|before|until|unless|while|was|were|been|already"
@@ -157,9 +155,7 @@ def closing_targets(row: Mapping[str, Any]) -> set[str]:
     """Return the keys that the row's text says it closes; many of them mean a changelog, not a fix."""
     text = visible(f"{row['title']}\n{row['body']}")
     return {
-        key_of(match, _home(row))
-        for match in REFERENCE.finditer(text)
-        if _CLOSES.search(text, max(0, match.start() - 200), match.start())
+        key_of(match, _home(row)) for match in REFERENCE.finditer(text) if _CLOSES.search(text, max(0, match.start() - 200), match.start())
     }
 
 

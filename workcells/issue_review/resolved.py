@@ -87,9 +87,7 @@ def _kept_for(issue: Row, undone: Sequence[Claim], merged: Sequence[Claim]) -> D
     if not undone and not parts:
         return None
     claim = (undone or parts)[-1]
-    why = f"merged pull request {name_of(claim.row, issue)} " + (
-        "was reverted" if undone else "says that more is needed"
-    )
+    why = f"merged pull request {name_of(claim.row, issue)} " + ("was reverted" if undone else "says that more is needed")
     said = says(claim, "what the pull request says about this issue", "context")
     return keep(issue, finding=FINDING, why=why, confidence=0.8, evidence=(said,), basis=claim.row)
 

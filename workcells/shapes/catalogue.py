@@ -18,5 +18,5 @@ class Shape:
 SHAPES: dict[str, Shape] = {
     "github_issue": Shape(github_issue.normalise, github_issue.mentions),
     # Rows as they are: the contract's own schema is all that they are held to.
-    "json": Shape(lambda row: row, lambda row: ()),
+    "json": Shape(lambda row: row, lambda _row: ()),
 }

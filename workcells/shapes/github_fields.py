@@ -11,15 +11,11 @@ from workcells.shapes import RowRefused
 
 NUMBER_LIMIT = 10**12
 TITLE_CHARS = 4096
-ASSOCIATIONS = frozenset(
-    ("COLLABORATOR", "CONTRIBUTOR", "FIRST_TIMER", "FIRST_TIME_CONTRIBUTOR", "MANNEQUIN", "MEMBER", "NONE", "OWNER")
-)
+ASSOCIATIONS = frozenset(("COLLABORATOR", "CONTRIBUTOR", "FIRST_TIMER", "FIRST_TIME_CONTRIBUTOR", "MANNEQUIN", "MEMBER", "NONE", "OWNER"))
 STATE_REASONS = frozenset(("completed", "not_planned", "reopened", "duplicate"))
 
 _API_URL = re.compile(r"https?://[^/\s]+/(?:api/v3/)?(?:repos/)?([A-Za-z0-9_.-]{1,40}/[A-Za-z0-9_.-]{1,100})/?")
-_PAGE_URL = re.compile(
-    r"https?://[^/\s]+/([A-Za-z0-9_.-]{1,40}/[A-Za-z0-9_.-]{1,100})/(issues|pull)/([0-9]{1,12})(?:[/?#].*)?"
-)
+_PAGE_URL = re.compile(r"https?://[^/\s]+/([A-Za-z0-9_.-]{1,40}/[A-Za-z0-9_.-]{1,100})/(issues|pull)/([0-9]{1,12})(?:[/?#].*)?")
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,]\d{1,9})?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
 
 

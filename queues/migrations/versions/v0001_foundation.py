@@ -4,10 +4,10 @@ from importlib.resources import files
 from string import Template
 
 from alembic import op
+from sqlalchemy import text
 from contracts.lifecycle import CEILINGS, LINE, MAX_DEPTH, MOVES, TERMINAL, Cause, Role, Stage, Wait, moves_of
 from queues import predicates
 from queues.schema import OWNER, PREFIX, SCHEMA
-from sqlalchemy import text
 
 revision = "0001"
 down_revision = None

@@ -175,9 +175,7 @@ def test_a_declared_type_is_exact_and_empty_is_null(kind: str, text: str, value:
         ("timestamp", "yesterday", "intake.cast", "/x~1y"),
     ],
 )
-def test_a_field_that_does_not_fit_its_type_is_rejected_with_its_column(
-    kind: str, text: str, code: str, field: str
-) -> None:
+def test_a_field_that_does_not_fit_its_type_is_rejected_with_its_column(kind: str, text: str, code: str, field: str) -> None:
     bad, good = read(f"id,x/y\n1,{text}\n2,\n".encode(), casts={"x/y": kind})
 
     assert isinstance(bad, BadRow)

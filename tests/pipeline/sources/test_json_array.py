@@ -87,9 +87,7 @@ def test_a_trailing_comma_is_one_rejected_element() -> None:
         (b'[{"n":1}, {"n":2, {"n":3}]', [{"n": 1}, "intake.json"]),
     ],
 )
-def test_an_array_that_is_not_closed_gives_its_rows_and_then_says_where_it_stops(
-    data: bytes, expected: list[object]
-) -> None:
+def test_an_array_that_is_not_closed_gives_its_rows_and_then_says_where_it_stops(data: bytes, expected: list[object]) -> None:
     rows, end = read(data)
 
     assert outline(rows) == expected

@@ -68,9 +68,7 @@ def the_bad_row(line: bytes, **options: object) -> BadRow:
         (rb'{"\uDC00":1}', "intake.encoding", r"/\udc00", "the key holds"),
     ],
 )
-def test_a_bad_line_is_rejected_with_code_and_place_and_the_next_ones_are_read(
-    line: bytes, code: str, field: str, message: str
-) -> None:
+def test_a_bad_line_is_rejected_with_code_and_place_and_the_next_ones_are_read(line: bytes, code: str, field: str, message: str) -> None:
     bad = the_bad_row(line)
 
     assert (bad.code, bad.field) == (code, field)

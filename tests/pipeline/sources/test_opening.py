@@ -156,9 +156,7 @@ def test_the_format_comes_from_the_name_and_else_from_the_first_bytes(
         ("a.jsonl.gz", b"\x00\x01\x02garbage", "is named .gz and is neither gzip nor text", "gzip -t"),
     ],
 )
-def test_what_is_no_stream_of_rows_is_refused_with_what_to_do(
-    tmp_path: Path, name: str, data: bytes, message: str, hint: str
-) -> None:
+def test_what_is_no_stream_of_rows_is_refused_with_what_to_do(tmp_path: Path, name: str, data: bytes, message: str, hint: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
 

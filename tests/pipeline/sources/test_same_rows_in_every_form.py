@@ -41,9 +41,7 @@ def lines_of(rows: list[dict[str, Any]], *, is_ascii: bool, end: str) -> bytes:
 
 
 @given(ROWS, st.booleans(), st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from([None, 1]))
-def test_lines_array_and_gzip_hold_the_same_rows(
-    rows: list[dict[str, Any]], is_ascii: bool, end: str, indent: int | None
-) -> None:
+def test_lines_array_and_gzip_hold_the_same_rows(rows: list[dict[str, Any]], is_ascii: bool, end: str, indent: int | None) -> None:
     lines = lines_of(rows, is_ascii=is_ascii, end=end)
     array = json.dumps(rows, ensure_ascii=is_ascii, indent=indent).encode()
 
@@ -69,9 +67,7 @@ def test_resuming_behind_any_row_gives_the_rest(rows: list[dict[str, Any]], skip
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans(), SIZES)
-def test_csv_fields_come_back_as_they_were_written(
-    records: list[tuple[str, str]], end: str, is_quoted: bool, size: int
-) -> None:
+def test_csv_fields_come_back_as_they_were_written(records: list[tuple[str, str]], end: str, is_quoted: bool, size: int) -> None:
     out = io.StringIO(newline="")
     # The writer leaves a lone carriage return bare, where it is a line end to every reader.
     is_quoted = is_quoted or any("\r" in field for record in records for field in record)

@@ -54,9 +54,7 @@ SCHEMA: dict[str, Any] = {
         ),
     ],
 )
-def test_a_violation_is_told_with_code_place_and_what_was_needed(
-    change: dict[str, Any], code: str, field: str, message: str
-) -> None:
+def test_a_violation_is_told_with_code_place_and_what_was_needed(change: dict[str, Any], code: str, field: str, message: str) -> None:
     problem = RowValidator(SCHEMA).first_problem({"id": 1, "labels": []} | change)
 
     assert problem == (code, field, message)

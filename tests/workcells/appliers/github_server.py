@@ -97,9 +97,7 @@ class _Planned:
 class GitHubServer:
     """The server and all that it knows; safe to look into from the test's thread."""
 
-    def __init__(
-        self, *, token: str = "token-of-the-tests", page_limit: int = 100, certificate: Path | None = None
-    ) -> None:
+    def __init__(self, *, token: str = "token-of-the-tests", page_limit: int = 100, certificate: Path | None = None) -> None:
         """Bind a port; it answers inside `with`. `certificate`, a PEM file with its key, makes it speak TLS."""
         self.token = token
         self.page_limit = page_limit
@@ -119,9 +117,7 @@ class GitHubServer:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
             # The handshake belongs to the thread of the connection, not to the one that accepts.
-            self._server.socket = context.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
             self._scheme = "https"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
@@ -133,9 +129,7 @@ class GitHubServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._released.set()
         self._server.shutdown()
         self._server.server_close()
@@ -254,9 +248,7 @@ class GitHubServer:
             errors = [{"message": "a merged pull request stays closed"}]
             return 422, {"message": "Validation Failed", "errors": errors}, {}
         if wanted["state"] == "closed":
-            reason = wanted.get("state_reason") or (
-                issue["state_reason"] if issue["state"] == "closed" else "completed"
-            )
+            reason = wanted.get("state_reason") or (issue["state_reason"] if issue["state"] == "closed" else "completed")
             if "pull_request" in issue:
                 reason = None
             issue |= {"state": "closed", "state_reason": reason, "closed_at": issue["closed_at"] or _AT}
@@ -287,7 +279,7 @@ class _Answering(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement of its head
     server: _Server
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by http.server
+    def log_message(self, format: str, *args: Any) -> None:
         """Keep the tests' output clean."""
 
     def _serve(self) -> None:

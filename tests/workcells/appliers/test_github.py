@@ -16,9 +16,7 @@ CLOSE = {"state": "closed", "state_reason": "not_planned", "comment": {"body": "
 
 
 def action(name: str = "close", payload: dict[str, Any] | None = None, target: str = "o/r#1") -> Action:
-    return Action(
-        name=name, target=target, payload=CLOSE if payload is None else payload, precondition={"state": "open"}
-    )
+    return Action(name=name, target=target, payload=CLOSE if payload is None else payload, precondition={"state": "open"})
 
 
 @pytest.fixture

@@ -110,9 +110,7 @@ def test_a_compressed_answer_is_neither_asked_for_nor_unpacked(server: GitHubSer
     assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
-def test_an_issue_with_too_many_comments_to_search_is_refused_before_anything_is_posted(
-    server: GitHubServer, github: GitHub
-) -> None:
+def test_an_issue_with_too_many_comments_to_search_is_refused_before_anything_is_posted(server: GitHubServer, github: GitHub) -> None:
     server.page_limit = 1
     for number in range(101):
         server.add_comment("o/r#1", f"noise {number}")
@@ -206,9 +204,7 @@ def test_a_list_that_lags_behind_is_not_believed_too_early(server: GitHubServer,
     ids=str,
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_rate_limit_says_how_long_to_wait(
-    server: GitHubServer, github: GitHub, fault: Say, seconds: float, method: str
-) -> None:
+def test_a_rate_limit_says_how_long_to_wait(server: GitHubServer, github: GitHub, fault: Say, seconds: float, method: str) -> None:
     server.fail(fault, method=method)
     with pytest.raises(SendThrottled) as throttled:
         github.send(COMMENT, key=KEY)
@@ -240,9 +236,7 @@ def test_a_permanent_no_is_a_refusal_in_githubs_words(server: GitHubServer, gith
 
 @pytest.mark.parametrize("status", [404, 410, 301, 302, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
-def test_gone_or_moved_is_missing_and_no_redirect_is_followed(
-    server: GitHubServer, github: GitHub, status: int, method: str
-) -> None:
+def test_gone_or_moved_is_missing_and_no_redirect_is_followed(server: GitHubServer, github: GitHub, status: int, method: str) -> None:
     server.fail(Say(status, headers={"Location": f"{server.url}/elsewhere"}), method=method)
     action = PLAIN_CLOSE if method == "PATCH" else COMMENT
     with pytest.raises(TargetMissing):
@@ -271,9 +265,7 @@ WAIT = Say(429, headers={"Retry-After": "17"})
 
 
 @pytest.mark.parametrize("fault", [Say(500), WAIT, Cut(effect=False), Silent(effect=True)], ids=str)
-def test_once_the_comment_is_out_nothing_counts_as_not_sent(
-    server: GitHubServer, github: GitHub, hasty: GitHub, fault: Fault
-) -> None:
+def test_once_the_comment_is_out_nothing_counts_as_not_sent(server: GitHubServer, github: GitHub, hasty: GitHub, fault: Fault) -> None:
     server.fail(fault, method="PATCH")
     with pytest.raises(SendUnknown, match="done: comment") as half:
         (hasty if isinstance(fault, Silent) else github).send(CLOSE, key=KEY)
@@ -310,9 +302,7 @@ def test_a_label_that_somebody_removes_in_the_same_moment_is_no_error(server: Gi
     assert github.send(relabel, key=KEY).detail["did"] == ["add labels"]
 
 
-def test_a_kill_between_comment_and_close_converges_to_one_comment_and_a_closed_issue(
-    server: GitHubServer, github: GitHub
-) -> None:
+def test_a_kill_between_comment_and_close_converges_to_one_comment_and_a_closed_issue(server: GitHubServer, github: GitHub) -> None:
     server.fail(Silent(effect=False), method="PATCH")
     script = f"""
 from contracts.nouns import Action

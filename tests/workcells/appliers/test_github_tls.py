@@ -40,9 +40,7 @@ def test_a_byte_now_and_then_over_tls_meets_the_deadline(certificate: Path) -> N
         server.add_issue("o/r#1")
         server.fail(Drip(from_the_start=True), method="POST")
         with pytest.raises(SendUnknown):
-            GitHub(server.token, url=server.url, ca_file=f"{certificate}.crt", deadline_seconds=0.6).send(
-                COMMENT, key=KEY
-            )
+            GitHub(server.token, url=server.url, ca_file=f"{certificate}.crt", deadline_seconds=0.6).send(COMMENT, key=KEY)
 
 
 def test_a_certificate_that_nobody_vouches_for_gets_no_token(certificate: Path) -> None:

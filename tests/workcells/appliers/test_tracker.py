@@ -25,9 +25,7 @@ def action(name: str = "close", payload: dict[str, Any] | None = None, target: s
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "o__r" / "12.json"
     path.parent.mkdir()
-    path.write_text(
-        json.dumps({"title": "It breaks", "body": "Always.", "state": "open", "labels": ["zeta", "bug"], "own": 1})
-    )
+    path.write_text(json.dumps({"title": "It breaks", "body": "Always.", "state": "open", "labels": ["zeta", "bug"], "own": 1}))
     return path
 
 
@@ -42,9 +40,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def test_observe_answers_in_the_words_of_the_row_shape(tracker: Tracker) -> None:
-    assert tracker.observe(
-        "O/R#12", ["state", "state_reason", "title", "labels", "body_sha256", "closed_at", "locked"]
-    ) == {
+    assert tracker.observe("O/R#12", ["state", "state_reason", "title", "labels", "body_sha256", "closed_at", "locked"]) == {
         "state": "open",
         "state_reason": None,
         "title": "It breaks",
@@ -64,9 +60,7 @@ def test_a_close_and_its_comment_become_true_together(tracker: Tracker, file: Pa
         "completed",
         "2026-01-02T03:04:05Z",
     )
-    assert document["comments"] == [
-        {"key": KEY, "author": "shopfloor", "at": "2026-01-02T03:04:05Z", "body": "Fixed by #20."}
-    ]
+    assert document["comments"] == [{"key": KEY, "author": "shopfloor", "at": "2026-01-02T03:04:05Z", "body": "Fixed by #20."}]
     assert document["own"] == 1
     assert receipt.changed
     assert receipt.detail == {

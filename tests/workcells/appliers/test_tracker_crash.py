@@ -186,9 +186,7 @@ for number in range(20):
     Tracker(folder).send(comment, key=f"{mine * 100 + number:064x}")
 """
     )
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(folder), str(mine)], cwd=ROOT) for mine in range(3)
-    ]
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(folder), str(mine)], cwd=ROOT) for mine in range(3)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
     keys = [one["key"] for one in document(folder)["comments"]]
     assert sorted(keys) == [f"{mine * 100 + number:064x}" for mine in range(3) for number in range(20)]
