@@ -39,7 +39,7 @@ def prepare_database(shop: Shop) -> tuple[str, str]:
 def make_roles(shop: Shop) -> list[str]:
     """Make the owner and the logins of an external PostgreSQL, or bring them up to date; return their names.
 
-    Each login gets the password that its own URL holds. Raises Unavailable when a role has no URL.
+    Each login gets the password that its own URL holds. Raises BadSetting when a role has no URL.
     """
     passwords = {}
     for role in Role:

@@ -28,7 +28,8 @@ def review() -> None:
 def inbox(finding: str | None, action: str | None, limit: int, form: str) -> None:
     """List what waits for reviewers, the most trusted first.
 
-    Proposals that ask for the same thing stand together. Trust is the cell's confidence, then how often people approved that finding in the last 30 days, then age.
+    Proposals that ask for the same thing stand together. Trust is the cell's confidence, then how often people
+    approved that finding in the last 30 days, then age.
 
     \b
     Example:

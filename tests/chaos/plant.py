@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import psycopg
+from contracts.errors import Unavailable
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role
 from pipeline.clearances import Answer, Ballot, decide_all
@@ -162,7 +163,7 @@ class Plant:
         while True:
             if tend:
                 self.tend()
-            with contextlib.suppress(psycopg.OperationalError):
+            with contextlib.suppress(psycopg.OperationalError, Unavailable):
                 if holds():
                     return round(time.monotonic() - started, 2)
             if time.monotonic() - started > seconds:

@@ -164,6 +164,8 @@ def test_a_commit_whose_answer_is_lost_is_done_once(tmp_path: Path) -> None:
         plant.take_in(issues_file(tmp_path, 30), "issue-sweep")
         plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 200), "reference")
         plant.settle(260, seconds=QUIESCE_SECONDS)
+        import json as j
+        print(plant.states(), plant.rows("SELECT o.subject_key, o.state, o.finding, (SELECT j.reason FROM moves j WHERE j.item_id=i.id ORDER BY no DESC LIMIT 1), (SELECT array_agg(l.move order by no) FROM moves m join legal_moves l on l.number=m.legal WHERE m.item_id=i.id), (SELECT array_agg(p.state) FROM proposals p where p.item_id=i.id) FROM orders o JOIN items i ON i.order_id=o.id WHERE o.flow='issue-sweep' AND NOT EXISTS (SELECT FROM proposals p WHERE p.item_id=i.id AND p.state='open')"))
         assert plant.approve_all() == 30
         plant.settle(260, seconds=QUIESCE_SECONDS)
         proxy.heal()
