@@ -1,5 +1,6 @@
 """The advance loop: claim a batch, run its stage, commit, carry on with what this worker may take further."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -66,6 +67,9 @@ class Turns:
     def __init__(self, pairs_per_claim: int = 16) -> None:
         self._waiting: dict[str, list[Pair]] = {}
         self._most = pairs_per_claim
+        self._claims: Counter[str] = Counter()
+        self.asked: tuple[UUID, frozenset[UUID]] | None = None
+        """The claim that was asked for and not answered: it may be open, and nobody else knows of it."""
 
     def next(self, line: Line, lane: str) -> tuple[list[Pair], bool]:
         """Return the pairs whose turn it is, and whether others are still waiting for theirs."""
@@ -74,6 +78,11 @@ class Turns:
             waiting = backlog(line.conn, lane)
         turn, self._waiting[lane] = waiting[: self._most], waiting[self._most :]
         return turn, bool(self._waiting[lane])
+
+    def begins_with_suspects(self, lane: str) -> bool:
+        """True every eighth time: items that were in a crash wait for quiet, but not for ever."""
+        self._claims[lane] += 1
+        return self._claims[lane] % 8 == 0
 
     def put_back(self, lane: str, pairs: Sequence[Pair]) -> None:
         """Give pairs that had more than their share another turn, after the others."""
@@ -88,11 +97,15 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
     if not pairs:
         return Claim(claim_id, lane, stage, ()), False
     share = max(1, batch // len(pairs))
-    with transaction(line.conn, {workspace for workspace, _ in pairs}, pipelined=True) as conn:
-        claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, share), seconds=seconds)
-        if not claim.items:
-            # Items that were in a crash travel alone; they have their turn when nothing else is due.
-            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, 1), seconds=seconds, suspects=1)
+    # Items that were in a crash travel alone; they have their turn when nothing else is due.
+    ways = ((share, 0), (1, 1))
+    turns.asked = claim_id, frozenset(workspace for workspace, _ in pairs)
+    with transaction(line.conn, turns.asked[1], pipelined=True) as conn:
+        for each, suspects in reversed(ways) if turns.begins_with_suspects(lane) else ways:
+            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, each), seconds=seconds, suspects=suspects)
+            if claim.items:
+                break
+    turns.asked = None
     taken: dict[Pair, int] = {}
     for item in claim.items:
         taken[item.workspace_id, item.pod_id] = taken.get((item.workspace_id, item.pod_id), 0) + 1

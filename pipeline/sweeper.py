@@ -103,7 +103,7 @@ def _after_decision(item: UUID, fence: int, state: str, adapter: str) -> Planned
     route = {
         "cleared": Route((APPROVE,), lane_of(Stage.APPLY, applier=adapter), ("decided",)),
         "refused": Route((REJECT,), lane_of(Stage.QA), ("decided",), finding="rejected"),
-        "returned": Route((RETURN,), lane_of(Stage.REWORK), ("decided",), round=True),
+        "returned": Route((RETURN,), lane_of(Stage.REWORK), ("decided",)),
     }[state]
     return Planned(item, fence, route)
 
@@ -121,7 +121,7 @@ def lapse_proposals(conn: Connection) -> int:
         if not rows:
             return 0
         conn.execute("SELECT void_proposals(%s, 'expired')", [[item for item, _ in rows]])
-        route = Route((LAPSE,), lane_of(Stage.REWORK), ("the proposal expired unanswered",), round=True)
+        route = Route((LAPSE,), lane_of(Stage.REWORK), ("the proposal expired unanswered",))
         return len(perform(conn, [Planned(item, fence, route) for item, fence in rows], by=NAME).done)
 
 

@@ -140,7 +140,14 @@ class Worker:
     def _one_batch(self, lane: str) -> None:
         line, turns = self._line()
         asked = time.monotonic()
-        claim, more = take(line, turns, self.id, self.name, lane, batch=self._batch, seconds=self._lease)
+        try:
+            claim, more = take(line, turns, self.id, self.name, lane, batch=self._batch, seconds=self._lease)
+        except Exception:
+            self._forget_line()
+            if turns.asked:
+                # The answer to the claim was lost, and with it who holds it: it is given back, whether it was opened or not.
+                self._return_rest(Left(*turns.asked, counts=False))
+            raise
         if more:
             self._doorbell.ring([lane])
         if not claim.items:

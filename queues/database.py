@@ -39,6 +39,9 @@ def connect(url: str, *, name: str = "shopfloor", worker: bool = False) -> Conne
     conn.execute("SET search_path = shopfloor")
     if worker:
         pin_plans(conn)
+        if conn.info.server_version >= 170000:
+            # A process that freezes in the middle of a pipeline does not count as idle, and would keep its rows locked.
+            conn.execute("SET transaction_timeout = '30s'")
     return conn
 
 
