@@ -59,7 +59,6 @@ class Flow:
     route: tuple[Rule, ...]
     applier: str
     """Where proposals go; empty: the flow only reports."""
-    max_proposals_per_finding: int | None
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -146,7 +145,6 @@ def _flow(document: Document, name: str) -> Flow:
         index=value.get("index", {}),
         route=_route(document, f"{at}/route", value["route"]),
         applier=value.get("applier", ""),
-        max_proposals_per_finding=value.get("proposals", {}).get("per_finding"),
     )
 
 

@@ -60,7 +60,7 @@ class CellSource:
 def load_cell_folder(folder: Path) -> CellSource:
     """Return the cell of a folder. Raises NotFound without one, BadContract for anything in it that cannot be used."""
     if not folder.is_dir():
-        raise NotFound(f"{folder}: no such folder", hint="shopfloor cell list")
+        raise NotFound(f"{folder}: no such folder", hint="name the folder that holds contract.yaml")
     files = _read(folder)
     contract = read_contract(_need(files, folder, "contract.yaml"), str(folder / "contract.yaml"))
     if contract.name != folder.resolve().name:
@@ -111,7 +111,9 @@ def _is_read(name: str) -> bool:
 
 def _need(files: dict[str, bytes], folder: Path, name: str) -> bytes:
     if name not in files:
-        raise BadContract(f"{folder}: has no {name}, which every cell has", hint="shopfloor cell new")
+        raise BadContract(
+            f"{folder}: has no {name}, which every cell has", hint="copy one that ships, such as workcells/issue_review, and change it"
+        )
     return files[name]
 
 

@@ -72,7 +72,7 @@ def _section(name: str, command: click.Command) -> str:
 
 
 def _argument(one: click.Argument) -> str:
-    word = (one.metavar or (one.name or "").upper()).strip("[]").removesuffix("...") + ("…" if one.nargs == -1 else "")
+    word = (one.metavar or (one.name or "").upper()).strip("[]").removesuffix("...").removesuffix("…") + ("…" if one.nargs == -1 else "")
     if isinstance(one.type, click.Choice):
         word = "|".join(map(str, one.type.choices))
     return word if one.required else f"[{word}]"

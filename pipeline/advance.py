@@ -100,9 +100,12 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
     # Items that were in a crash travel alone; they have their turn when nothing else is due.
     ways = ((share, 0), (1, 1))
     turns.asked = claim_id, frozenset(workspace for workspace, _ in pairs)
+    claim = Claim(claim_id, lane, stage, ())
     with transaction(line.conn, turns.asked[1], pipelined=True) as conn:
         for each, suspects in reversed(ways) if turns.begins_with_suspects(lane) else ways:
-            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, each), seconds=seconds, suspects=suspects)
+            claim = claim_batch(
+                conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, each), seconds=seconds, suspects=suspects
+            )
             if claim.items:
                 break
     turns.asked = None

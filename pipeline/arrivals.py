@@ -33,8 +33,10 @@ class Arrival:
     order_id: UUID | None = None
     item_id: UUID | None = None
     value: dict[str, Any] | None = None
+    wave: int = 0
+    """How many rows of the same subject stand before it in its chunk: those are stored first."""
     twin: "Arrival | None" = None
-    """An earlier row of the same chunk with the same subject, revision and content."""
+    """The row of the same subject before it in the chunk, when that has the same revision and content."""
 
     def reopen(self) -> None:
         """Forget what was decided by looking at other orders: those have changed, decide again."""
@@ -108,7 +110,7 @@ def instant(revision: str) -> datetime | None:
 def settle(arrivals: Sequence[Arrival], known: dict[str, list[Known]]) -> list[Older]:
     """Decide each arrival against what is known and return the open orders that newer revisions supersede.
 
-    Among `arrivals` no subject may be twice, but as a twin: intake cuts its chunks so.
+    Among `arrivals` no subject may be twice, but as a twin: they are one wave of a chunk.
     """
     superseded = []
     for arrival in arrivals:

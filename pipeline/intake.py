@@ -21,7 +21,7 @@ from contracts.errors import BadInput, Conflict, ExpressionFailed
 from contracts.floor import Floor, Flow
 from contracts.identity import new_ids
 from contracts.lifecycle import RELEASE, Stage, lane_of
-from pipeline.arrivals import Arrival, first_move, instant, known_orders, settle, settle_twins
+from pipeline.arrivals import Arrival, Known, first_move, instant, known_orders, settle, settle_twins
 from pipeline.batch_book import Origin, Report, add_chunk, batch_of, end_batch, held_batch, note_chunk, rejects_of
 from pipeline.failpoints import failpoint
 from pipeline.sources import BadRow, Row, Source
@@ -41,6 +41,7 @@ __all__ = ["CHUNK_ROWS", "Intake", "RejectLimit", "Report", "check", "read_row",
 
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 8 * 1024 * 1024
+_MOST_WAVES = 50
 _TRIES = 8
 _PATIENT_TRIES = 4
 _RELEASE_ROWS = 5000
@@ -103,7 +104,7 @@ def check(intake: Intake, source: Source) -> Report:
                 older = settle(chunk, _known(intake, chunk))
             settle_twins(chunk)
             _write_rejects(rejects, chunk)
-            add_chunk(report, _count(chunk, superseded=len(older)))
+            add_chunk(report, _count(chunk, superseded=len({order for order, _ in older})))
             intake.tell(report, source)
     report.seconds = time.monotonic() - started
     return report
@@ -222,21 +223,23 @@ def _identity(flow: Flow, value: dict[str, Any]) -> tuple[str, str]:
 
 
 def _chunks(intake: Intake, source: Source, *, skip: int = 0) -> Iterator[list[Arrival]]:
-    """Yield arrivals in chunks in which no subject has two revisions: the second one has to find the first one stored."""
+    """Yield arrivals in chunks that are committed as one, each with its wave: a second revision has to find the first one stored."""
     chunk: list[Arrival] = []
-    first_of: dict[str, Arrival] = {}
+    last_of: dict[str, Arrival] = {}
     size = 0
     for row in source.rows(skip=skip):
         arrival = read_row(intake, row)
-        first = first_of.get(arrival.subject_key) if arrival.subject_key else None
-        if first is not None and (first.revision, first.sha256) == (arrival.revision, arrival.sha256):
-            arrival.twin, first = first, None
-        if first is not None or len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+        last = last_of.get(arrival.subject_key)
+        if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES or (last is not None and last.wave >= _MOST_WAVES):
             yield chunk
-            chunk, first_of, size = [], {}, 0
-            arrival.twin = None
+            chunk, last_of, size, last = [], {}, 0, None
+        if last is not None:
+            if (last.revision, last.sha256) == (arrival.revision, arrival.sha256):
+                arrival.twin, arrival.wave = last, last.wave
+            else:
+                arrival.wave = last.wave + 1
         if arrival.subject_key and arrival.twin is None:
-            first_of[arrival.subject_key] = arrival
+            last_of[arrival.subject_key] = arrival
         size += len(arrival.body)
         chunk.append(arrival)
     if chunk:
@@ -262,34 +265,49 @@ def _take_chunk(intake: Intake, report: Report, chunk: Sequence[Arrival], as_of:
 def _write_chunk(
     intake: Intake, report: Report, chunk: Sequence[Arrival], as_of: datetime | None, rejects: RejectsFile | None, *, patient: bool
 ) -> Report:
-    conn, flow = intake.conn, intake.flow
     _store_large(intake, chunk)
-    with transaction(conn, intake.workspace):
-        older = settle(chunk, _known(intake, chunk))
-        superseded = supersede(conn, older, by=intake.submitter, patient=patient)
-        accepted = [arrival for arrival in chunk if arrival.outcome == "accepted" and arrival.twin is None]
-        row = conn.execute("SELECT clock()").fetchone()
-        assert row is not None
-        ids = new_ids(2 * len(accepted), row[0])
-        for k, arrival in enumerate(accepted):
-            arrival.order_id, arrival.item_id = ids[2 * k], ids[2 * k + 1]
-        settle_twins(chunk)
-        _stage(conn, chunk, holds=flow.after_intake)
-        admit(
-            conn, workspace=intake.workspace, batch=batch_of(report), pod=intake.pod_id, flow=flow.name, submitter=intake.submitter,
-            actor=intake.submitter,
-        )  # fmt: skip
-        if flow.index:
-            _index(intake, accepted)
+    with transaction(intake.conn, intake.workspace):
+        superseded = sum(_write_wave(intake, report, wave, patient=patient) for wave in _waves(chunk))
         done = _count(chunk, superseded=superseded)
-        note_chunk(conn, report, done, as_of)
+        note_chunk(intake.conn, report, done, as_of)
         # On disk before the commit: a kill in between leaves lines too many, which the next run drops, and never too few.
         _write_rejects(rejects, chunk)
     return done
 
 
-def _known(intake: Intake, chunk: Sequence[Arrival]) -> dict[str, Any]:
-    return known_orders(intake.conn, intake.flow.name, (arrival.subject_key for arrival in chunk if arrival.subject_key))
+def _waves(chunk: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
+    last = max(arrival.wave for arrival in chunk)
+    if not last:
+        yield chunk
+        return
+    for number in range(last + 1):
+        yield [arrival for arrival in chunk if arrival.wave == number]
+
+
+def _write_wave(intake: Intake, report: Report, wave: Sequence[Arrival], *, patient: bool) -> int:
+    """Write rows of different subjects and return how many orders they superseded."""
+    conn, flow = intake.conn, intake.flow
+    older = settle(wave, _known(intake, wave))
+    superseded = supersede(conn, older, by=intake.submitter, patient=patient)
+    accepted = [arrival for arrival in wave if arrival.outcome == "accepted" and arrival.twin is None]
+    row = conn.execute("SELECT clock()").fetchone()
+    assert row is not None
+    ids = new_ids(2 * len(accepted), row[0])
+    for k, arrival in enumerate(accepted):
+        arrival.order_id, arrival.item_id = ids[2 * k], ids[2 * k + 1]
+    settle_twins(wave)
+    _stage(conn, wave, holds=flow.after_intake)
+    admit(
+        conn, workspace=intake.workspace, batch=batch_of(report), pod=intake.pod_id, flow=flow.name, submitter=intake.submitter,
+        actor=intake.submitter,
+    )  # fmt: skip
+    if flow.index:
+        _index(intake, accepted)
+    return superseded
+
+
+def _known(intake: Intake, wave: Sequence[Arrival]) -> dict[str, list[Known]]:
+    return known_orders(intake.conn, intake.flow.name, (arrival.subject_key for arrival in wave if arrival.subject_key))
 
 
 def _write_rejects(rejects: RejectsFile | None, chunk: Sequence[Arrival]) -> None:
@@ -322,10 +340,12 @@ def _store_large(intake: Intake, chunk: Sequence[Arrival]) -> None:
             intake.store.put(arrival.body)
 
 
-def _stage(conn: Connection, chunk: Sequence[Arrival], *, holds: bool) -> None:
+def _stage(conn: Connection, wave: Sequence[Arrival], *, holds: bool) -> None:
+    if wave[0].wave:
+        conn.execute("DELETE FROM arriving")
     with conn.cursor() as cursor, cursor.copy("COPY arriving FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(STAGING_TYPES)
-        for a in chunk:
+        for a in wave:
             first = first_move(a, holds=holds)
             body = a.body if a.outcome == "accepted" and len(a.body) <= ROW_BYTES else None
             copy.write_row(

@@ -5,8 +5,10 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
 import psycopg
@@ -133,8 +135,9 @@ class Worker:
                 "batch.dropped", worker=self.name, lane=lane, error=str(error).splitlines()[0][:300] if str(error) else type(error).__name__
             )
             self._forget_line()
-        except Exception:  # an accident outside any step: it is counted against the batch, and the worker serves on
-            log.exception("batch.failed", worker=self.name, lane=lane)
+        except Exception as error:  # an accident outside any step: it is counted against the batch, and the worker serves on
+            # Where, not what: the message of an error may hold what people wrote.
+            log.error("batch.failed", worker=self.name, lane=lane, error=type(error).__name__, at=_places(error))
             self._forget_line()
 
     def _one_batch(self, lane: str) -> None:
@@ -194,6 +197,11 @@ class Worker:
         """End the process: a step has hung for longer than it may, and a thread cannot be interrupted from outside."""
         log.error("worker.hung", worker=self.name, claim=str(claim_id), seconds=self.shop.settings.step_seconds)
         os._exit(_EXIT_HUNG)
+
+
+def _places(error: Exception) -> list[str]:
+    """Return the innermost places that an error came through, the last one being where it was raised."""
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """The documentation says what the code does: parts that follow from it are equal, everything is named, every example works."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 HOW = "write the parts that follow from the code anew: .venv/bin/python docs/generate.py"
 GUIDES = ("README.md", "docs/operators.md", "docs/reviewers.md", "docs/authors.md", "docs/deployers.md")
 LEAVES = [(name, command) for name, command in commands.every() if not isinstance(command, click.Group)]
+NOT_COMMANDS = {"as"}
+"""Words that follow our name in a sentence."""
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
 
@@ -231,3 +234,17 @@ def test_the_project_speaks_of_itself_alone() -> None:
     files = [*generate.files(), ROOT / "CHANGELOG.md", *(ROOT / "docs" / "decisions").glob("*.md")]
     found = [f"{file.name}: {match[0]}" for file in files for match in foreign.finditer(file.read_text(encoding="utf-8"))]
     assert found == []
+
+
+def test_what_errors_tell_people_to_type_exists() -> None:
+    wrong = []
+    for path in sorted(path for room in generate.ROOMS for path in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            hint = node.value if isinstance(node, ast.keyword) and node.arg == "hint" else None
+            for first, second in re.findall(r"shopfloor ([a-z]+)(?: ([a-z]+)\b)?", generate.shape(hint)):
+                if first in NOT_COMMANDS:
+                    continue
+                command = cli.get_command(click.Context(cli), first)
+                if command is None or (isinstance(command, click.Group) and second not in command.commands):
+                    wrong.append(f"{path.relative_to(ROOT)}:{hint.lineno if hint else 0}: shopfloor {first} {second}".strip())
+    assert wrong == []

@@ -1,6 +1,7 @@
 """A proxy before PostgreSQL that passes a COMMIT on and loses the answer."""
 
 import contextlib
+import random
 import select
 import socket
 import threading
@@ -11,14 +12,14 @@ _COMMIT = b"COMMIT\x00"
 
 
 class LossyProxy:
-    """Listens on a socket folder as a PostgreSQL server would, and cuts every `every`-th session after its COMMIT was carried out."""
+    """Listens on a socket folder as a PostgreSQL server would, and cuts some sessions after their COMMIT was carried out."""
 
     PORT = 5439
 
-    def __init__(self, folder: Path, server: Path, *, every: int) -> None:
-        self.folder, self._server, self._every = folder, server, every
+    def __init__(self, folder: Path, server: Path, *, share: float, seed: int) -> None:
+        self.folder, self._server, self._share = folder, server, share
         self.lost = 0
-        self._commits = 0
+        self._choose = random.Random(seed)
         self._lock = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
         folder.mkdir(exist_ok=True)
@@ -31,7 +32,7 @@ class LossyProxy:
     def heal(self) -> None:
         """Lose no answer from now on."""
         with self._lock:
-            self._every = 0
+            self._share = 0.0
 
     def close(self) -> None:
         self._listener.close()
@@ -46,8 +47,7 @@ class LossyProxy:
 
     def _is_due(self) -> bool:
         with self._lock:
-            self._commits += 1
-            due = self._every > 0 and self._commits % self._every == 0
+            due = self._choose.random() < self._share
             self.lost += due
             return due
 

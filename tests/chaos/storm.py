@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +67,11 @@ def server(plant: Plant, name: str) -> psutil.Process:
     return psutil.Process(state.pid)
 
 
+def is_up(plant: Plant, name: str) -> bool:
+    """True when the server answers."""
+    return any(state.name == name and state.is_answering for state in inspect(plant.shop.data_dir).servers)
+
+
 def crew_of(plant: Plant) -> list[psutil.Process]:
     """Return the processes of the crew that `up` left running on this plant's data folder."""
     mine = []
@@ -93,6 +97,3 @@ def schedule(seed: int, points: tuple[str, ...], lives: int) -> list[str]:
 def skewed(seconds: float) -> list[str]:
     """Return the start of a command line that runs shopfloor with its wall clock off."""
     return [sys.executable, "-P", "-c", SKEWED, str(seconds)]
-
-
-KILL = signal.SIGKILL

@@ -19,7 +19,6 @@ flows:
       - {name: old, when: "days_between(row.created_at, as_of) > 30.0", cell: issue_review}
       - {name: rest, refuse: route.unsuitable}
     applier: tracker
-    proposals: {per_finding: 500}
   plain:
     pod: maintainers
     takes: {shape: json, subject: id, revision: version}
@@ -43,7 +42,7 @@ def test_a_floor_holds_what_its_file_says():
     assert (flow.subject_field, flow.revision_field) == ("key", "updated_at")
     assert flow.after_intake
     assert flow.cells == ("triage", "issue_review")
-    assert (flow.applier, flow.max_proposals_per_finding) == ("tracker", 500)
+    assert flow.applier == "tracker"
     assert floor.lanes["cell.issue_review"] == LaneLimits(max_active=400)
     assert floor.lanes["apply.tracker"] == LaneLimits(per_minute=60)
     plain = floor.flow("plain")
@@ -86,7 +85,7 @@ def test_stored_bytes_are_the_same_floor():
     again = parse_floor(floor.body, "floor 7")
     assert again == floor
     assert again.sha256 == floor.sha256
-    assert parse_floor(FLOOR.replace("500", "501"), "x") != floor
+    assert parse_floor(FLOOR.replace("400", "401"), "x") != floor
     assert parse_floor("# a comment\n" + FLOOR, "x").sha256 == floor.sha256
 
 
@@ -129,7 +128,7 @@ def test_stored_bytes_are_the_same_floor():
         ("lanes:\n", "lanes:\n  qa: {}\n", "at least 1 fields"),
         ("subject: key, ", "", "/takes/subject: missing"),
         ("index: {title: title, ", "index: {", "/index/title: missing"),
-        ("  plain:", "  issue-sweep:", "line 16, column 3: key 'issue-sweep' stands twice"),
+        ("  plain:", "  issue-sweep:", "line 15, column 3: key 'issue-sweep' stands twice"),
         ("  plain:", "  Plain Flow:", "name is not allowed"),
     ],
 )

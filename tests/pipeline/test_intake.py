@@ -66,6 +66,14 @@ def test_revisions_within_one_file_supersede_in_its_order(road: Road) -> None:
     assert [(found["row_no"], found["state"]) for found in road.items()] == [(1, "superseded"), (2, "ready")]
 
 
+def test_many_revisions_of_one_subject_come_in_as_one_chunk(road: Road, admin: Connection) -> None:
+    rows = [issue(n, updated_at=f"2025-01-01T00:00:{second:02}Z") for second in range(20) for n in (1, 2)]
+    report = road.take_in([*rows, rows[-1], issue(3)])
+    assert (report.accepted, report.duplicate, report.superseded) == (41, 1, 38)
+    assert [found["state"] for found in road.items(archived=False)] == ["ready"] * 3
+    assert admin.execute("SELECT count(DISTINCT xmin::text) FROM batch_rows").fetchone() == (1,)
+
+
 def test_the_same_revision_with_other_content_in_one_file_is_a_conflict(road: Road) -> None:
     report = road.take_in([issue(1), issue(1, title="Other"), issue(1)])
     assert (report.accepted, report.rejected, report.duplicate) == (1, 1, 1)

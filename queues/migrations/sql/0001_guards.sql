@@ -16,17 +16,19 @@ BEGIN
 END $$$$;
 
 -- ------------------------------------------------------------------ no state without its history
+-- Each guard looks into `moves` sideways, a probe a row: joined freely, or from an EXISTS beside an OR, a plan made while
+-- the table was small would read all of it for every statement, for as long as the session lives.
 -- History is a chain: a move starts where the one before it ended, counts on by one, and a lease has the next fence.
 CREATE FUNCTION guard_moves() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on AS $$$$
 DECLARE bad record;
 BEGIN
   SELECT n.item_id, l.move INTO bad FROM new_rows n
     JOIN legal_moves l ON l.number = n.legal
-    LEFT JOIN moves p ON p.item_id = n.item_id AND p.no = n.no - 1
+    LEFT JOIN LATERAL (SELECT m.fence, m.legal FROM moves m WHERE m.item_id = n.item_id AND m.no = n.no - 1 OFFSET 0) p ON true
     LEFT JOIN legal_moves pl ON pl.number = p.legal
    WHERE n.at <> clock() OR n.fence <> coalesce(p.fence, 0) + (l.to_state = 'leased')::int
       OR (l.from_stage, l.from_state) <> (coalesce(pl.to_stage, 'none'), coalesce(pl.to_state, 'none'))
-      OR (p.item_id IS NULL) <> (n.no = 1)
+      OR (p.legal IS NULL) <> (n.no = 1)
    LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'move % of item % does not continue its history', bad.move, bad.item_id USING ERRCODE = 'check_violation';
@@ -40,10 +42,9 @@ CREATE FUNCTION guard_queue() RETURNS trigger LANGUAGE plpgsql SET enable_hashjo
 DECLARE bad uuid;
 BEGIN
   SELECT n.item_id INTO bad FROM new_rows n
-    LEFT JOIN moves m ON m.item_id = n.item_id AND m.no = n.move_no AND m.fence = n.fence
+    LEFT JOIN LATERAL (SELECT no, fence, legal FROM moves WHERE moves.item_id = n.item_id ORDER BY no DESC LIMIT 1) m ON true
     LEFT JOIN legal_moves l ON l.number = m.legal
-   WHERE (l.to_stage, l.to_state) IS DISTINCT FROM (n.stage, n.state)
-      OR EXISTS (SELECT FROM moves later WHERE later.item_id = n.item_id AND later.no = n.move_no + 1)
+   WHERE (l.to_stage, l.to_state, m.no, m.fence) IS DISTINCT FROM (n.stage, n.state, n.move_no, n.fence)
    LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'item % would stand where its history does not say', bad USING ERRCODE = 'check_violation';
@@ -70,11 +71,11 @@ CREATE FUNCTION guard_queue_delete() RETURNS trigger LANGUAGE plpgsql SET enable
 DECLARE bad uuid;
 BEGIN
   SELECT o.item_id INTO bad FROM old_rows o
-    LEFT JOIN archived_items a ON a.item_id = o.item_id AND a.move_no >= o.move_no
-    LEFT JOIN moves m ON m.item_id = a.item_id AND m.no = a.move_no AND m.fence = a.fence
+    LEFT JOIN LATERAL (SELECT * FROM archived_items WHERE archived_items.item_id = o.item_id OFFSET 0) a ON a.move_no >= o.move_no
+    LEFT JOIN LATERAL (SELECT no, fence, legal FROM moves WHERE moves.item_id = o.item_id ORDER BY no DESC LIMIT 1) m ON true
     LEFT JOIN legal_moves l ON l.number = m.legal
-   WHERE l.number IS NULL OR (l.to_stage, l.to_state) <> (a.stage, a.state) OR l.to_state NOT IN ($terminal)
-      OR EXISTS (SELECT FROM moves later WHERE later.item_id = a.item_id AND later.no = a.move_no + 1)
+   WHERE l.number IS NULL OR l.to_state NOT IN ($terminal)
+      OR (l.to_stage, l.to_state, m.no, m.fence) IS DISTINCT FROM (a.stage, a.state, a.move_no, a.fence)
    LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'item % left the queue without its final move and archive row', bad USING ERRCODE = 'check_violation';

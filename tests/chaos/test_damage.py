@@ -1,0 +1,99 @@
+"""One damaged or refused row must not take its neighbours along, and is not tried for ever."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+from console.benchmarks.reference import row
+from contracts.floor import parse_floor
+from contracts.lifecycle import CEILINGS, Cause, Role
+from pipeline import failpoints
+from pipeline.clearances import Answer, Ballot, decide_all
+from pipeline.compose import Shop
+from pipeline.people import ensure_actor, issue_token
+from pipeline.publish import publish_floor
+from queues.database import Connection
+from tests.chaos.account import violations
+from tests.chaos.plant import AS_OF, FLOOR, seed_tracker
+from tests.line import Clock, Road, issue, merged
+
+
+@pytest.fixture(params=["road", "strict_road"])
+def line(request: pytest.FixtureRequest, shop: Shop) -> Road:
+    found: Road = request.getfixturevalue(request.param)
+    with shop.connect(Role.OPERATE) as conn:
+        publish_floor(conn, shop.workspace_id(conn), parse_floor(FLOOR, "chaos floor"), found.registry, by="chaos")
+    return found
+
+
+def _item(line: Road, row_no: int) -> str:
+    return str(line.items(row_no=row_no)[0]["id"])
+
+
+def test_an_item_whose_payload_is_damaged_is_buried_and_its_neighbours_finish(line: Road, admin: Connection, clock: Clock) -> None:
+    line.take_in([row(number) for number in range(1, 11)], flow="reference")
+    admin.execute("UPDATE bodies SET bytes = 'torn' WHERE item_id = %s", [_item(line, 4)])
+    line.run()
+    assert line.states() == {"archive/done": 9, "route/ready": 1}
+    for _ in range(CEILINGS[Cause.TRANSIENT]):
+        clock.advance(seconds=600)
+        line.run()
+    assert line.states() == {"archive/done": 9, "route/dead": 1}
+    assert violations(admin) == []
+
+
+def test_a_result_that_the_database_refuses_is_left_out_of_its_batch(line: Road, admin: Connection, clock: Clock) -> None:
+    line.take_in([row(number) for number in range(1, 11)], flow="reference")
+    admin.execute(f"ALTER TABLE artifacts ADD CONSTRAINT refused CHECK (item_id <> '{UUID(_item(line, 4))}') NOT VALID")
+    line.run()
+    assert line.states()["archive/done"] == 9
+    [refused] = [item for item in line.items() if item["state"] != "done"]
+    assert refused["state"] == "ready"
+    assert admin.execute("SELECT transients, crashes FROM queue").fetchall() == [(1, 0)]
+
+    admin.execute("ALTER TABLE artifacts DROP CONSTRAINT refused")
+    clock.advance(seconds=60)
+    line.run()
+    line.sweep()
+    assert line.states() == {"archive/done": 10}
+    assert violations(admin) == []
+
+
+def test_what_drifts_between_a_lost_intent_and_its_recovery_is_not_applied(
+    line: Road, shop: Shop, admin: Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed_tracker(shop.tracker_dir, 1)
+    line.take_in([issue(1), merged(2, fixes=1)], as_of=AS_OF)
+    line.run()
+    _approve_all(shop, admin)
+    monkeypatch.setitem(failpoints._ARMED, "apply.intent", ("raise", 1))
+    line.sweep()
+    line.run()
+    assert line.states()["apply/ready"] == 1
+    assert admin.execute("SELECT state FROM applies").fetchall() == [("intent",)]
+
+    [path] = shop.tracker_dir.rglob("*.json")
+    document: dict[str, Any] = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(document | {"updated_at": "2025-05-05T00:00:00Z", "title": "Somebody else was here", "comments": [], "body": "Changed."})
+    )
+    clock.advance(seconds=60)
+    line.run()
+
+    assert admin.execute("SELECT state FROM applies").fetchall() == [("failed",)]
+    assert admin.execute("SELECT state FROM proposals ORDER BY epoch LIMIT 1").fetchall() == [("drifted",)]
+    assert json.loads(path.read_text())["applied"] == []
+
+
+def _approve_all(shop: Shop, admin: Connection) -> None:
+    with shop.connect(Role.OPERATE) as conn:
+        workspace = shop.workspace_id(conn)
+        token = issue_token(
+            conn, workspace, ensure_actor(conn, workspace, "ada", kind="person", roles=("reviewer",)), label="test", by="test"
+        )
+    ballots = [Ballot(*one) for one in admin.execute("SELECT id, sha256 FROM proposals WHERE state = 'open'").fetchall()]
+    assert len(ballots) == 1
+    with shop.connect(Role.REVIEW) as conn:
+        decided = decide_all(conn, workspace, token, ballots, Answer.APPROVE, "seen", by="ada")
+    assert not [one.error for one in decided if one.error]
