@@ -67,7 +67,8 @@ def failpoint(name: str) -> None:
     if action == "raise":
         raise FailpointHit(name)
     if action == "freeze":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # Sent to this very thread: one sent to the process may be taken by another, and this one would run on meanwhile.
+        signal.raise_signal(signal.SIGSTOP)
         return
     while True:
         time.sleep(3600)

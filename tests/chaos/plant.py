@@ -239,29 +239,7 @@ class Plant:
         except psycopg.Error as error:
             stands = str(error)
         logs = []
-        with contextlib.suppress(Exception):
-            logs.append(
-                str(
-                    self.rows(
-                        "SELECT q.item_id, q.fence, q.claim_id, q.due_at, c.until, c.closed_at, clock(), w.name, c.worker_id FROM queue q LEFT JOIN claims c ON c.id=q.claim_id LEFT JOIN workers w ON w.id=c.worker_id WHERE q.state='leased'"
-                    )
-                )
-            )
-            logs.append(
-                "\n".join(
-                    map(
-                        str,
-                        self.rows(
-                            "SELECT pid, application_name, state, wait_event_type, wait_event, left(query,90), clock_timestamp()-state_change FROM pg_stat_activity WHERE datname=current_database()"
-                        ),
-                    )
-                )
-            )
         for post in self.posts.values():
-            if post.process is not None and not post.is_frozen():
-                logs.append(
-                    subprocess.run(["/tmp/h11/pyspy/bin/py-spy", "dump", "--pid", str(post.pid)], capture_output=True, text=True).stdout
-                )
             lines = post.log.read_text(errors="replace").splitlines()[-12:] if post.log.exists() else []
             logs.append(f"--- {post.name} deaths={post.deaths}\n" + "\n".join(line[:300] for line in lines))
         return "\n".join([stands, *logs])
