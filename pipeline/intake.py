@@ -4,40 +4,38 @@ A killed intake goes on where its last chunk ended. The same file twice adds not
 the unique index on subject and revision: the later one reads again and decides again.
 """
 
-import json
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psycopg
-from artifacts.blobs import ROW_BYTES, BlobStore, name_of
-from contracts.canonical import canonical
-from contracts.errors import BadInput, Conflict, ExpressionFailed
+from artifacts.blobs import ROW_BYTES, BlobStore
+from contracts.errors import BadInput, Conflict
 from contracts.floor import Floor, Flow
 from contracts.identity import new_ids
 from contracts.lifecycle import RELEASE, Stage, lane_of
 from pipeline.arrivals import Arrival, Known, first_move, instant, known_orders, settle, settle_twins
 from pipeline.batch_book import Origin, Report, add_chunk, batch_of, end_batch, held_batch, note_chunk, rejects_of
 from pipeline.failpoints import failpoint
-from pipeline.sources import BadRow, Row, Source
-from pipeline.sources.excerpts import excerpt
+from pipeline.indexing import index_subjects
+from pipeline.reading import read_row
+from pipeline.reject_limit import RejectLimit
+from pipeline.sources import Source
 from pipeline.sources.rejects import RejectsFile
 from pipeline.sources.validation import RowValidator
 from pipeline.superseding import BeingApplied, supersede
 from queues.database import Connection, pin_plans, transaction
 from queues.mover import STAGING, STAGING_TYPES, Planned, Route, admit, perform
-from workcells.shapes import RowRefused
 from workcells.shapes.catalogue import Shape
 
 if TYPE_CHECKING:
     from queues.doorbell import Doorbell
 
-__all__ = ["CHUNK_ROWS", "Intake", "RejectLimit", "Report", "check", "read_row", "take_in"]
+__all__ = ["CHUNK_ROWS", "Intake", "Report", "check", "take_in"]
 
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -45,23 +43,6 @@ _MOST_WAVES = 50
 _TRIES = 8
 _PATIENT_TRIES = 4
 _RELEASE_ROWS = 5000
-_SHARE_FROM_ROWS = 1000
-
-
-class RejectLimit(NamedTuple):
-    """How many rejected rows are too many: a count, or a share in percent."""
-
-    rows: int | None = None
-    percent: float | None = None
-
-    def is_passed(self, rejected: int, rows: int, *, final: bool) -> bool:
-        """Say whether an intake has to stop. A share is looked at from the 1,000th row on, and at the end."""
-        if self.rows is not None:
-            return rejected > self.rows
-        return self.percent is not None and (final or rows >= _SHARE_FROM_ROWS) and rejected * 100 > self.percent * rows
-
-    def __str__(self) -> str:
-        return f"{self.percent:g} %" if self.percent is not None else str(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,61 +155,13 @@ def _settle_rejects(intake: Intake, rejects: RejectsFile, report: Report) -> Non
         rejects.flush()
 
 
-def read_row(intake: Intake, row: Row | BadRow) -> Arrival:
-    """Return a row in the flow's shape with its identity, or with the code of what is wrong with it."""
-    arrival = Arrival(row.row_no, row.line, row.byte_offset)
-    if isinstance(row, BadRow):
-        arrival.outcome, arrival.code, arrival.field, arrival.message = "rejected", row.code, row.field, row.message
-        arrival.excerpt = row.excerpt
-        return arrival
-    try:
-        value = intake.shape.normalise(row.value)
-        problem = intake.validator.first_problem(value)
-        if problem is not None:
-            raise RowRefused(*problem)
-        arrival.subject_key, arrival.revision = _identity(intake.flow, value)
-        arrival.body = canonical(value)
-        arrival.is_context = intake.flow.is_context(value)
-    except RowRefused as error:
-        return _refused(arrival, row, error.instance_code, error.message, error.field)
-    except ExpressionFailed as error:
-        return _refused(arrival, row, "intake.value", f"the flow cannot tell whether this row is context: {error.message}")
-    except BadInput as error:
-        return _refused(arrival, row, "intake.number", error.message)
-    title = value.get("title")
-    arrival.goal = title[:200] if isinstance(title, str) else ""
-    arrival.sha256 = name_of(arrival.body)
-    arrival.value = value
-    return arrival
-
-
-def _refused(arrival: Arrival, row: Row, code: str, message: str, at_field: str = "") -> Arrival:
-    arrival.outcome, arrival.code, arrival.field, arrival.message = "rejected", code, at_field, message
-    arrival.subject_key = arrival.revision = ""
-    arrival.body = b""
-    arrival.excerpt = excerpt(json.dumps(row.value, ensure_ascii=False).encode(errors="backslashreplace"))
-    return arrival
-
-
-def _identity(flow: Flow, value: dict[str, Any]) -> tuple[str, str]:
-    key, revision = value.get(flow.subject_field), value.get(flow.revision_field)
-    for name, part in ((flow.subject_field, key), (flow.revision_field, revision)):
-        if isinstance(part, bool) or not isinstance(part, (str, int)) or not 0 < len(str(part)) <= 500:
-            raise RowRefused("intake.subject", f"/{name}", "expected a string of 1 to 500 characters, or an integer")
-        # Two spellings of one name would be two subjects that nobody can tell apart.
-        if isinstance(part, str) and not part.isascii() and not unicodedata.is_normalized("NFC", part):
-            message = "is not in the composed Unicode form (NFC): another spelling of it would look the same"
-            raise RowRefused("intake.subject", f"/{name}", message)
-    return str(key), str(revision)
-
-
 def _chunks(intake: Intake, source: Source, *, skip: int = 0) -> Iterator[list[Arrival]]:
     """Yield arrivals in chunks that are committed as one, each with its wave: a second revision has to find the first one stored."""
     chunk: list[Arrival] = []
     last_of: dict[str, Arrival] = {}
     size = 0
     for row in source.rows(skip=skip):
-        arrival = read_row(intake, row)
+        arrival = read_row(row, intake.flow, intake.shape, intake.validator)
         last = last_of.get(arrival.subject_key)
         if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES or (last is not None and last.wave >= _MOST_WAVES):
             yield chunk
@@ -267,7 +200,11 @@ def _write_chunk(
 ) -> Report:
     _store_large(intake, chunk)
     with transaction(intake.conn, intake.workspace):
-        superseded = sum(_write_wave(intake, report, wave, patient=patient) for wave in _waves(chunk))
+        row = intake.conn.execute("SELECT clock()").fetchone()
+        assert row is not None
+        # Of one instant and in order over all waves: a later revision has the higher id.
+        ids = iter(new_ids(2 * len(chunk), row[0]))
+        superseded = sum(_write_wave(intake, report, wave, ids, patient=patient) for wave in _waves(chunk))
         done = _count(chunk, superseded=superseded)
         note_chunk(intake.conn, report, done, as_of)
         # On disk before the commit: a kill in between leaves lines too many, which the next run drops, and never too few.
@@ -284,17 +221,14 @@ def _waves(chunk: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
         yield [arrival for arrival in chunk if arrival.wave == number]
 
 
-def _write_wave(intake: Intake, report: Report, wave: Sequence[Arrival], *, patient: bool) -> int:
+def _write_wave(intake: Intake, report: Report, wave: Sequence[Arrival], ids: Iterator[UUID], *, patient: bool) -> int:
     """Write rows of different subjects and return how many orders they superseded."""
     conn, flow = intake.conn, intake.flow
     older = settle(wave, _known(intake, wave))
     superseded = supersede(conn, older, by=intake.submitter, patient=patient)
     accepted = [arrival for arrival in wave if arrival.outcome == "accepted" and arrival.twin is None]
-    row = conn.execute("SELECT clock()").fetchone()
-    assert row is not None
-    ids = new_ids(2 * len(accepted), row[0])
-    for k, arrival in enumerate(accepted):
-        arrival.order_id, arrival.item_id = ids[2 * k], ids[2 * k + 1]
+    for arrival in accepted:
+        arrival.order_id, arrival.item_id = next(ids), next(ids)
     settle_twins(wave)
     _stage(conn, wave, holds=flow.after_intake)
     admit(
@@ -302,7 +236,7 @@ def _write_wave(intake: Intake, report: Report, wave: Sequence[Arrival], *, pati
         actor=intake.submitter,
     )  # fmt: skip
     if flow.index:
-        _index(intake, accepted)
+        index_subjects(conn, intake.workspace, flow, intake.shape, accepted)
     return superseded
 
 
@@ -352,28 +286,6 @@ def _stage(conn: Connection, wave: Sequence[Arrival], *, holds: bool) -> None:
                 (a.row_no, a.line, a.byte_offset, a.outcome, a.code, a.field, a.message, a.subject_key, a.revision, a.order_id, a.item_id,
                  a.sha256, body, a.goal, first.number, first.to_state.value)
             )  # fmt: skip
-
-
-def _index(intake: Intake, accepted: Sequence[Arrival]) -> None:
-    columns: list[list[str]] = [[] for _ in range(7)]
-    mention_from: list[str] = []
-    mention_to: list[str] = []
-    index = intake.flow.index
-    for arrival in accepted:
-        value = arrival.value or {}
-        title, body = str(value.get(index["title"]) or ""), str(value.get(index["body"]) or "")
-        facts = {key: part for key, part in value.items() if key not in (index["title"], index["body"])}
-        kind, state = str(value.get("kind") or ""), str(value.get("state") or "")
-        row = (arrival.subject_key, arrival.revision, kind, state, title, body, json.dumps(facts))
-        for column, cell in zip(columns, row, strict=True):
-            column.append(cell)
-        for key in intake.shape.mentions(value):
-            mention_from.append(arrival.subject_key)
-            mention_to.append(key)
-    intake.conn.execute(
-        "SELECT index_subjects(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        [intake.workspace, intake.flow.name, *columns, mention_from, mention_to],
-    )
 
 
 def _newest(newest: datetime | None, chunk: Sequence[Arrival]) -> datetime | None:

@@ -10,8 +10,10 @@ from uuid import UUID
 from artifacts.blobs import BlobStore
 from contracts.errors import BadInput, BadSource, NotFound
 from contracts.floor import Floor, Flow
-from pipeline.intake import Intake, RejectLimit, Report, check, take_in
+from pipeline.batch_book import Report
+from pipeline.intake import Intake, check, take_in
 from pipeline.publish import floor_in_force
+from pipeline.reject_limit import RejectLimit
 from pipeline.sources import Source, open_source
 from pipeline.sources.validation import RowValidator
 from queues.database import Connection, transaction
@@ -117,19 +119,6 @@ def _refuse_own_rejects(intake: Intake, wanted: FromFile) -> None:
     with suppress(OSError, ValueError):
         if os.path.samefile(intake.rejects, wanted.path):
             raise BadInput("the rejects file is the very file that is taken in", hint="choose another path for --rejects")
-
-
-def reject_limit(text: str) -> RejectLimit:
-    """Return the limit that `100` or `2.5%` means. Raises BadInput."""
-    number, sign, rest = text.strip().partition("%")
-    try:
-        if sign and not rest and 0 <= float(number) <= 100:
-            return RejectLimit(percent=float(number))
-        if not sign and number.isascii() and number.isdigit():
-            return RejectLimit(rows=int(number))
-    except ValueError:
-        pass
-    raise BadInput(f"--max-rejects {text[:40]!r}: expected a number of rows such as 100, or a share such as 2%")
 
 
 def only_flow(floor: Floor, wanted: str | None) -> str:

@@ -35,8 +35,9 @@ def intake(file: str, **options: Any) -> None:
     from contracts.lifecycle import Role
     from pipeline.logs import configure
     from pipeline.publish import floor_in_force
+    from pipeline.reject_limit import reject_limit
     from pipeline.setup import SERVICE, load_registry
-    from pipeline.taking import only_flow, open_intake, preview_file, reject_limit, take_file
+    from pipeline.taking import only_flow, open_intake, preview_file, take_file
 
     wanted = _wanted(file, options)
     limit = reject_limit(options["max_rejects"]) if options["max_rejects"] else None

@@ -20,12 +20,12 @@ def broker(plant: Plant) -> Iterator[redis.Redis]:
 def test_a_broker_that_is_wiped_in_the_middle_costs_seconds_and_no_item(plant: Plant, broker: redis.Redis, tmp_path: Path) -> None:
     plant.environment["SHOPFLOOR_MODE"] = "strict"
     plant.staff(propose=[[]])
-    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 300), "reference")
-    for archived in (20, 100, 180):
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 150), "reference")
+    for archived in (10, 50, 90):
         plant.until(lambda: plant.states().get("archive/done", 0) >= archived, seconds=30, what=f"{archived} done")
         broker.flushall()
-    assert plant.settle(300) < 15
-    assert plant.states() == {"archive/done": 300}
+    assert plant.settle(150) < 15
+    assert plant.states() == {"archive/done": 150}
     assert violations(plant.admin) == []
 
 

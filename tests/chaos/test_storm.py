@@ -224,7 +224,8 @@ def test_everything_killed_three_times_ends_as_an_undisturbed_run(tmp_path: Path
                     continue
             # The postmaster's children end by themselves when it is gone.
         assert plant.run("up").returncode == 0
-        plant.settle(360, seconds=QUIESCE_SECONDS)
+        seconds = plant.settle(360, seconds=QUIESCE_SECONDS)
+        print(f"quiet {seconds} s after the last `up`")
         while replay_dead(plant):
             plant.settle(360, seconds=QUIESCE_SECONDS)
         assert plant.approve_all() == 30

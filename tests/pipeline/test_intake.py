@@ -13,17 +13,19 @@ import pytest
 from console.benchmarks.reference import FLOOR
 from contracts.errors import BadInput, BadSource, Conflict
 from contracts.lifecycle import Role
+from pipeline import arrivals
 from pipeline import intake as intake_module
 from pipeline.advance import Turns
 from pipeline.advance import take as claim_batch
 from pipeline.batch_book import fail_abandoned
 from pipeline.clearances import Answer, decide_all
 from pipeline.inline import InlineWorker
-from pipeline.intake import Intake, RejectLimit, take_in
+from pipeline.intake import Intake, take_in
 from pipeline.publish import publish_floor, read_floor
+from pipeline.reject_limit import RejectLimit, reject_limit
 from pipeline.setup import SERVICE, ensure_workspace
 from pipeline.sources import open_source
-from pipeline.taking import FromFile, open_intake, reject_limit, take_file
+from pipeline.taking import FromFile, open_intake, take_file
 from queues.database import Connection
 from tests.intakes import as_lines, batches, item, reference_floor, written
 from tests.line import Clock, Road, issue, merged
@@ -407,7 +409,8 @@ def test_a_file_that_changes_while_it_is_read_fails_its_batch(road: Road, tmp_pa
 def test_a_chunk_that_meets_another_intake_decides_again(
     road: Road, admin: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known, calls = intake_module.known_orders, []
+    known = arrivals.known_orders
+    calls: list[int] = []
 
     def looked(*arguments: Any) -> Any:
         found = known(*arguments)
