@@ -12,8 +12,10 @@ from queues.mover import Planned, Route, perform
 _OPEN_ITEMS = """
 SELECT q.item_id, q.fence, q.stage, q.state, q.lane, i.order_id,
        EXISTS (SELECT FROM applies a WHERE a.item_id = q.item_id AND a.state IN ('intent', 'unknown')) AS in_flight
-  FROM items i JOIN queue q ON q.item_id = i.id
- WHERE i.order_id = ANY(%s) ORDER BY q.item_id FOR NO KEY UPDATE OF q
+  FROM unnest(%s::uuid[]) AS t (order_id)
+ CROSS JOIN LATERAL (SELECT id, order_id FROM items WHERE items.order_id = t.order_id OFFSET 0) i
+  JOIN queue q ON q.item_id = i.id
+ ORDER BY q.item_id FOR NO KEY UPDATE OF q
 """
 _CLOSE = "UPDATE orders SET state = 'superseded', closed_at = clock(), finding = 'superseded' WHERE id = ANY(%s) AND state = 'open'"
 _NOTE = "a newer revision arrived"
