@@ -112,6 +112,8 @@ def cli(shop: Shop) -> Any:
 
     def run(*arguments: str, input: str | None = None, env: dict[str, str] | None = None, timeout: float = 60) -> Result:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")}
+        # Kept from writing, it would compile every library anew for every command.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         environment |= {
             "SHOPFLOOR_DATA_DIR": str(shop.data_dir),
             "SHOPFLOOR_DATABASE": shop.database,

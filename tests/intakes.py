@@ -1,6 +1,8 @@
 """Intake, for tests: a floor that takes rows as they are, and what the database holds after a command."""
 
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,18 @@ from pipeline.settings import Settings
 from pipeline.setup import set_up
 
 TABLES = ("triggers", "batches", "batch_rows", "orders", "items", "queue", "moves", "bodies", "archived_items", "subjects", "mentions")
+
+
+def environment(shop: Shop, **more: str) -> dict[str, str]:
+    """Return the environment of a command that works in this shop, for tests that start it themselves."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SHOPFLOOR_", "PYTHONDONTWRITE"))}
+    ours = {
+        "SHOPFLOOR_DATA_DIR": str(shop.data_dir),
+        "SHOPFLOOR_DATABASE": shop.database,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "shopfloor-pycache"),
+    }
+    return kept | ours | more
 
 
 def reference_floor(shop: Shop, folder: Path, text: str = FLOOR) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 
 from contracts.errors import ROW_CODES
 from pipeline.compose import Shop
-from tests.conftest import ROOT
-from tests.intakes import as_lines, batches, item, reference_floor, written
+from tests.intakes import as_lines, batches, environment, item, reference_floor, written
 from tests.line import Result, issue, merged
 
 Cli = Callable[..., Result]
@@ -367,12 +366,6 @@ def test_an_empty_stream_is_refused(cli: Cli, shop: Shop) -> None:
 
 
 # ---------------------------------------------------------------- the screen
-
-
-def environment(shop: Shop, **more: str) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")}
-    ours = {"SHOPFLOOR_DATA_DIR": str(shop.data_dir), "SHOPFLOOR_DATABASE": shop.database, "PYTHONPATH": str(ROOT)}
-    return plain | ours | {"PYTHONDONTWRITEBYTECODE": "1"} | more
 
 
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(shop: Shop, cli: Cli, tmp_path: Path) -> None:

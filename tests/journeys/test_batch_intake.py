@@ -1,7 +1,6 @@
 """Batch intake through the front door, by processes that are killed, doubled and starved."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,7 @@ import pytest
 from console.benchmarks.reference import write_file
 from pipeline.compose import Shop
 from queues.database import Connection
-from tests.conftest import ROOT
-from tests.intakes import as_lines, batches, item, reference_floor
+from tests.intakes import as_lines, batches, environment, item, reference_floor
 from tests.line import Result, Road, issue, merged
 
 Cli = Callable[..., Result]
@@ -47,12 +45,13 @@ def reference(shop: Shop, tmp_path: Path) -> Shop:
 
 def start(shop: Shop, *arguments: str, **env: str) -> "subprocess.Popen[str]":
     """Start `shopfloor ARGS…` and return at once."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")}
-    ours = {"SHOPFLOOR_DATA_DIR": str(shop.data_dir), "SHOPFLOOR_DATABASE": shop.database, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "console", *arguments], env=plain | ours | {"PYTHONDONTWRITEBYTECODE": "1"} | env,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "console", *arguments],
+        env=environment(shop, **env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def ended(process: "subprocess.Popen[str]") -> dict[str, Any]:
