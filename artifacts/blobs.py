@@ -70,7 +70,7 @@ class BlobStore:
 
 _READ = """
 SELECT b.item_id, b.sha256, b.bytes FROM unnest(%b::uuid[], %b::bytea[]) AS t (item_id, sha256)
-  JOIN bodies b ON b.item_id = t.item_id AND b.sha256 = t.sha256
+ CROSS JOIN LATERAL (SELECT * FROM bodies WHERE item_id = t.item_id AND sha256 = t.sha256 OFFSET 0) b
 """
 _WRITE = """
 INSERT INTO bodies (item_id, sha256, workspace_id, bytes)

@@ -101,12 +101,13 @@ class FindingRow(NamedTuple):
 
 
 class ProposalRow(NamedTuple):
-    """A mutation that somebody may approve; `sha256` names the envelope."""
+    """A mutation that somebody may approve; `sha256` names the envelope.
 
-    item_id: UUID
+    Not the shelf's to write: the database's own function `propose` adds where it belongs, who submitted it, and its state.
+    """
+
     id: UUID
-    workspace_id: UUID
-    order_id: UUID
+    item_id: UUID
     action: str
     target: str
     adapter: str
@@ -116,8 +117,6 @@ class ProposalRow(NamedTuple):
     finding: str
     confidence: float
     author: str
-    submitter: str
-    state: str
     expires_at: Any
 
 
@@ -130,11 +129,6 @@ _TABLES: dict[type, tuple[str, tuple[str, ...], str]] = {
     EvidenceRow: ("evidence", ("uuid", "uuid", "smallint", "uuid", "text", "text", "real", "text"), ""),
     Verdict: ("verdicts", ("uuid", "uuid", "uuid", "int", "int", "bytea", "bool", "bytea"), "at"),
     FindingRow: ("findings", ("uuid", "uuid", "uuid", "int", "text", "text", "text", "text"), "at"),
-    ProposalRow: (
-        "proposals",
-        ("uuid", "uuid", "uuid", "uuid", "text", "text", "text", "bytea", "bytea", "int", "text", "real", "text", "text", "text", "timestamptz"),
-        "",
-    ),
 }  # fmt: skip
 
 

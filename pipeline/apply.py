@@ -53,8 +53,8 @@ _READ = """
 SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.adapter, p.target,
        p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AS live,
        p.state = 'applied' AS settled, a.id AS apply_id, coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS since
-  FROM proposals p JOIN clearances c ON c.proposal_id = p.id
-  LEFT JOIN applies a ON a.proposal_id = p.id AND a.state IN ('intent', 'unknown')
+  FROM proposals p CROSS JOIN LATERAL (SELECT state FROM clearances WHERE proposal_id = p.id OFFSET 0) c
+  LEFT JOIN LATERAL (SELECT * FROM applies WHERE proposal_id = p.id OFFSET 0) a ON a.state IN ('intent', 'unknown')
  WHERE p.item_id = ANY(%s) ORDER BY p.item_id, p.epoch DESC
 """
 _INTEND = """
@@ -62,7 +62,7 @@ INSERT INTO applies (id, workspace_id, proposal_id, item_id, action_id, proposal
 SELECT t.id, q.workspace_id, t.proposal_id, q.item_id, t.action_id, t.sha256, t.adapter, t.class, q.fence
   FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::int[], %b::bytea[], %b::bytea[], %b::text[], %b::text[])
     AS t (id, item_id, proposal_id, fence, action_id, sha256, adapter, class)
-  JOIN queue q ON q.item_id = t.item_id AND q.fence = t.fence AND q.state = 'leased'
+  JOIN queue q ON q.item_id = ANY (ARRAY[t.item_id]) AND q.fence = t.fence AND q.state = 'leased'
 RETURNING item_id, id
 """
 

@@ -13,20 +13,17 @@ from uuid import UUID
 import psycopg
 from artifacts import shelf
 from artifacts.blobs import ROW_BYTES
-from artifacts.shelf import Body, ProposalRow, Record
+from artifacts.shelf import Body, ProposalRow
 from contracts.errors import ShopfloorError
-from contracts.identity import new_id
-from contracts.lifecycle import ARCHIVED, CEILINGS, Cause, Stage, State, Wait, move
+from contracts.lifecycle import ARCHIVED, CEILINGS, Cause, State, move
 from pipeline.failpoints import failpoint
 from pipeline.line import Line, nothing_stands
+from pipeline.proposing import propose
 from pipeline.retries import accident, counted_once_more
 from pipeline.work import Step, Work
 from queues.claims import close_claim
 from queues.database import Connection, is_the_databases, transaction
 from queues.mover import Moved, Planned, Route, perform
-
-CLEARANCE_SECONDS = 2 * 24 * 3600
-"""How long a clearance may wait before it is overdue on the board."""
 
 _FAILED = frozenset({"retry", "bury", "expire"})
 
@@ -83,7 +80,7 @@ def _after(result: Committed) -> Committed:
 def _not_written(work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
     """Return the accident that replaces a step whose result cannot be written: the item is where its row says it is."""
     last = (work.chain or [step])[0]
-    work.fence, work.stage, work.lane = _fence_before(work), last.move.from_stage, last.left
+    work.fence, work.stage, work.lane = work.committed_fence, last.move.from_stage, last.left
     work.chain.clear()
     if isinstance(error, psycopg.Error):
         message = f"the database refused the result: {error.diag.message_primary or type(error).__name__}"
@@ -100,7 +97,8 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
     _store_large(line, finished)
     result = Committed()
     with transaction(line.conn, {work.claimed.workspace_id for work, _ in finished}, pipelined=True) as conn:
-        finished = _open_clearances(conn, finished, result)
+        finished, lost = propose(conn, finished)
+        result.lost += lost
         carrying = nothing_stands(conn)
         planned, carried = [], {}
         for work, step in finished:
@@ -113,7 +111,13 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
         done = [(work, step) for work, step in finished if work.item_id in moved.done]
         shelf.write(
             conn,
-            [record for work, step in done for part in (*work.chain, step) for record in part.records if not _is_written(part, record)],
+            [
+                record
+                for work, step in done
+                for part in (*work.chain, step)
+                for record in part.records
+                if not isinstance(record, ProposalRow)
+            ],
         )
         _end_applies(conn, done)
         _count(conn, hand, done)
@@ -140,61 +144,6 @@ def _store_large(line: Line, finished: Sequence[tuple[Work, Step]]) -> None:
     failpoint("blob.written")
 
 
-_HELD = """
-SELECT q.item_id FROM queue q JOIN unnest(%b::uuid[], %b::int[]) AS t (item_id, fence) ON q.item_id = t.item_id AND q.fence = t.fence
- WHERE q.state = 'leased' ORDER BY q.item_id FOR NO KEY UPDATE OF q
-"""
-
-
-def _open_clearances(conn: Connection, finished: Sequence[tuple[Work, Step]], result: Committed) -> Sequence[tuple[Work, Step]]:
-    """Write proposals and open their clearances before the move that they allow; drop items whose lease is lost."""
-    asking = [(work, step) for work, step in finished if step.tier]
-    if not asking:
-        return finished
-    held = {
-        item
-        for (item,) in conn.execute(
-            _HELD, [[work.item_id for work, _ in asking], [_fence_before(work) for work, _ in asking]], prepare=True
-        )
-    }
-    result.lost += [work.item_id for work, _ in asking if work.item_id not in held]
-    proposals: dict[UUID, tuple[ProposalRow, Step]] = {}
-    for work, step in asking:
-        if work.item_id in held:
-            row = next(record for record in step.records if isinstance(record, ProposalRow))
-            proposals[row.id] = (row, step)
-    rows: list[Record] = [row for row, _ in proposals.values()]
-    shelf.write(conn, rows)
-    states = conn.execute(
-        "SELECT * FROM open_clearances(%s, %s, %s, %s)",
-        [[new_id() for _ in proposals], list(proposals), [step.tier for _, step in proposals.values()], CLEARANCE_SECONDS],
-        prepare=True,
-    )
-    for proposal_id, state in states:
-        step = proposals[proposal_id][1]
-        if step.move.name == "clear" and state != "cleared":
-            # The pod's autonomy was lowered meanwhile: people decide.
-            step.move, step.lane, step.wait, step.waiting_on = (
-                move("ask", Stage.QA, State.LEASED),
-                Stage.QA.value,
-                Wait.APPROVAL,
-                "a reviewer",
-            )
-    failpoint("clearance.opened")
-    return [(work, step) for work, step in finished if not step.tier or work.item_id in held]
-
-
-def _is_written(step: Step, record: Record) -> bool:
-    """True for the proposal of a step that asked for a clearance: it was written before the move that rests on it."""
-    return bool(step.tier) and isinstance(record, ProposalRow)
-
-
-def _fence_before(work: Work) -> int:
-    if not work.chain:
-        return work.fence
-    return work.fence - sum(step.move.opens_lease for step in work.chain)
-
-
 def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
     parts = [*work.chain, step]
     last = move("carry", step.move.from_stage, State.LEASED, step.move.to_stage) if carry else step.move
@@ -212,16 +161,16 @@ def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
         round=any(part.round for part in parts),
         finding=step.finding,
     )
-    return Planned(work.item_id, _fence_before(work), route, "", step.delay_seconds)
+    return Planned(work.item_id, work.committed_fence, route, "", step.delay_seconds)
 
 
 # By id alone: the rows are ours by the fence, and a condition on the state would lure the planner to another index.
 _END_APPLIES = """
 UPDATE applies a SET state = t.state, receipt = t.receipt, finished_at = clock()
-  FROM unnest(%b::uuid[], %b::text[], %b::bytea[]) AS t (id, state, receipt) WHERE a.id = t.id
+  FROM unnest(%b::uuid[], %b::text[], %b::bytea[]) AS t (id, state, receipt) WHERE a.id = ANY (ARRAY[t.id])
 """
 _END_PROPOSALS = """
-UPDATE proposals p SET state = t.state FROM unnest(%b::uuid[], %b::text[]) AS t (id, state) WHERE p.id = t.id AND p.state IN ('approved', 'unknown')
+UPDATE proposals p SET state = t.state FROM unnest(%b::uuid[], %b::text[]) AS t (id, state) WHERE p.id = ANY (ARRAY[t.id]) AND p.state IN ('approved', 'unknown')
 """
 
 

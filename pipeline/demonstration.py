@@ -153,7 +153,7 @@ def approve_all(shop: Shop, workspace: UUID, token: str) -> int:
     """Approve every open proposal as the demo's reviewer, ring the apply lanes, and return how many were approved."""
     with shop.connect(Role.REVIEW, name="demo") as conn:
         with transaction(conn, workspace):
-            rows = conn.execute("SELECT id, sha256 FROM proposals WHERE state = 'open' AND adapter = 'tracker' ORDER BY id").fetchall()
+            rows = conn.execute("SELECT id, sha256 FROM proposals WHERE is_open AND adapter = 'tracker' ORDER BY id").fetchall()
         decided = decide_all(conn, workspace, token, (Ballot(*row) for row in rows), Answer.APPROVE, "demo", by=REVIEWER)
     shop.doorbell().ring({one.lane for one in decided if one.lane})
     failed = [one for one in decided if one.error is not None]

@@ -67,7 +67,7 @@ SELECT p.id, p.item_id, p.target, o.goal, p.finding, p.action, p.adapter, p.conf
        ARRAY(SELECT a.name FROM decisions d JOIN actors a ON a.id = d.actor_id WHERE d.clearance_id = c.id ORDER BY 1)
   FROM proposals p JOIN clearances c ON c.proposal_id = p.id AND c.state = 'open' JOIN orders o ON o.id = p.order_id
   LEFT JOIN record r ON r.finding = p.finding AND r.action = p.action
- WHERE p.state = 'open' AND p.expires_at > clock()
+ WHERE p.is_open AND p.expires_at > clock()
    AND (%(finding)s::text IS NULL OR p.finding = %(finding)s) AND (%(action)s::text IS NULL OR p.action = %(action)s)
  ORDER BY p.confidence DESC, (coalesce(r.yes, 0) + 1.0) / (coalesce(r.yes, 0) + coalesce(r.no, 0) + 2.0) DESC, p.id
  LIMIT %(most)s

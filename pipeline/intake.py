@@ -28,8 +28,9 @@ from pipeline.sources import Source
 from pipeline.sources.rejects import RejectsFile
 from pipeline.sources.validation import RowValidator
 from pipeline.superseding import BeingApplied, supersede
+from queues.admission import Entry, admit
 from queues.database import Connection, pin_plans, transaction
-from queues.mover import STAGING, STAGING_TYPES, Planned, Route, admit, perform
+from queues.mover import Planned, Route, perform
 from workcells.shapes.catalogue import Shape
 
 if TYPE_CHECKING:
@@ -98,7 +99,6 @@ def take_in(intake: Intake, source: Source, *, as_of: datetime | None = None) ->
     """
     started = time.monotonic()
     pin_plans(intake.conn)
-    intake.conn.execute(STAGING)
     origin = Origin(intake.workspace, intake.flow.name, intake.floor_id, source.name, source.identity, intake.submitter)
     with ExitStack() as stack:
         # Opened before there is a batch: a file that cannot hold rejects stops an intake before it began.
@@ -230,11 +230,15 @@ def _write_wave(intake: Intake, report: Report, wave: Sequence[Arrival], ids: It
     for arrival in accepted:
         arrival.order_id, arrival.item_id = next(ids), next(ids)
     settle_twins(wave)
-    _stage(conn, wave, holds=flow.after_intake)
     admit(
-        conn, workspace=intake.workspace, batch=batch_of(report), pod=intake.pod_id, flow=flow.name, submitter=intake.submitter,
-        actor=intake.submitter,
-    )  # fmt: skip
+        conn,
+        [_entry(arrival, holds=flow.after_intake) for arrival in wave],
+        workspace=intake.workspace,
+        batch=batch_of(report),
+        pod=intake.pod_id,
+        flow=flow.name,
+        submitter=intake.submitter,
+    )
     if flow.index:
         index_subjects(conn, intake.workspace, flow, intake.shape, accepted)
     return superseded
@@ -274,18 +278,12 @@ def _store_large(intake: Intake, chunk: Sequence[Arrival]) -> None:
             intake.store.put(arrival.body)
 
 
-def _stage(conn: Connection, wave: Sequence[Arrival], *, holds: bool) -> None:
-    if wave[0].wave:
-        conn.execute("DELETE FROM arriving")
-    with conn.cursor() as cursor, cursor.copy("COPY arriving FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(STAGING_TYPES)
-        for a in wave:
-            first = first_move(a, holds=holds)
-            body = a.body if a.outcome == "accepted" and len(a.body) <= ROW_BYTES else None
-            copy.write_row(
-                (a.row_no, a.line, a.byte_offset, a.outcome, a.code, a.field, a.message, a.subject_key, a.revision, a.order_id, a.item_id,
-                 a.sha256, body, a.goal, first.number, first.to_state.value)
-            )  # fmt: skip
+def _entry(a: Arrival, *, holds: bool) -> Entry:
+    body = a.body if a.outcome == "accepted" and len(a.body) <= ROW_BYTES else None
+    return Entry(
+        a.row_no, a.line, a.byte_offset, a.outcome, a.code, a.field, a.message, a.subject_key, a.revision, a.order_id, a.item_id,
+        a.sha256, body, a.goal, first_move(a, holds=holds).number,
+    )  # fmt: skip
 
 
 def _newest(newest: datetime | None, chunk: Sequence[Arrival]) -> datetime | None:

@@ -148,9 +148,9 @@ def _propose(line: Line, work: Work, contract: Contract, verdict: Verdict, propo
         item=str(work.item_id),
     )
     row = ProposalRow(
-        work.item_id, new_id(claimed.moved_at), claimed.workspace_id, claimed.order_id, proposal.action.name, proposal.action.target,
-        flow.applier or "", envelope.sha256, envelope.precondition_sha256, envelope.epoch, _finding_of(product.value), proposal.confidence,
-        f"cell:{contract.name}", claimed.submitter, "report_only" if report_only else "open", envelope.expires_at,
+        new_id(claimed.moved_at), work.item_id, proposal.action.name, proposal.action.target, flow.applier or "", envelope.sha256,
+        envelope.precondition_sha256, envelope.epoch, _finding_of(product.value), proposal.confidence, f"cell:{contract.name}",
+        envelope.expires_at,
     )  # fmt: skip
     sealed = Artifact(
         work.item_id, new_id(claimed.moved_at), claimed.workspace_id, work.fence, work.contract_id, ENVELOPE_KIND,

@@ -11,11 +11,11 @@ from queues.mover import Planned, Route, perform
 # Locked in id order, like every set of items. Dead letters stay: their order ends, and with it the way back.
 _OPEN_ITEMS = """
 SELECT q.item_id, q.fence, q.stage, q.state, q.lane, i.order_id,
-       EXISTS (SELECT FROM applies a WHERE a.item_id = q.item_id AND a.state IN ('intent', 'unknown')) AS in_flight
-  FROM unnest(%s::uuid[]) AS t (order_id)
- CROSS JOIN LATERAL (SELECT id, order_id FROM items WHERE items.order_id = t.order_id OFFSET 0) i
-  JOIN queue q ON q.item_id = i.id
- ORDER BY q.item_id FOR NO KEY UPDATE OF q
+       EXISTS (SELECT FROM (SELECT id FROM proposals WHERE item_id = i.id OFFSET 0) p
+                CROSS JOIN LATERAL (SELECT state FROM applies WHERE proposal_id = p.id OFFSET 0) a WHERE a.state IN ('intent', 'unknown')) AS in_flight
+  FROM (SELECT i.* FROM unnest(%s::uuid[]) AS t (order_id)
+         CROSS JOIN LATERAL (SELECT id, order_id FROM items WHERE items.order_id = t.order_id OFFSET 0) i ORDER BY i.id OFFSET 0) i
+ CROSS JOIN LATERAL (SELECT * FROM queue WHERE item_id = i.id FOR NO KEY UPDATE) q
 """
 _CLOSE = "UPDATE orders SET state = 'superseded', closed_at = clock(), finding = 'superseded' WHERE id = ANY(%s) AND state = 'open'"
 _NOTE = "a newer revision arrived"

@@ -110,7 +110,7 @@ def _after_decision(item: UUID, fence: int, state: str, adapter: str) -> Planned
 
 _EXPIRED = """
 SELECT q.item_id, q.fence FROM proposals p JOIN queue q ON q.item_id = p.item_id AND q.stage = 'qa' AND q.state = 'waiting'
- WHERE p.state = 'open' AND p.expires_at <= clock() ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
+ WHERE p.is_open AND p.expires_at <= clock() ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
 """
 
 

@@ -83,6 +83,11 @@ class Work:
     """Steps taken in memory since the last commit, oldest first."""
 
     @property
+    def committed_fence(self) -> int:
+        """The fence in the database: that of the lease before the steps taken in memory."""
+        return self.fence - sum(step.move.opens_lease for step in self.chain)
+
+    @property
     def item_id(self) -> UUID:
         """The item's id."""
         return self.claimed.item_id

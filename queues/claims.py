@@ -76,7 +76,7 @@ picked AS MATERIALIZED (
    LIMIT %(most)s),
 claimed AS (
   UPDATE queue q SET state = 'leased', ready_lane = NULL, claim_id = %(claim)s, fence = q.fence + 1, move_no = q.move_no + 1, moved_at = clock()
-    FROM picked p WHERE q.item_id = p.item_id
+    FROM picked p WHERE q.item_id = ANY (ARRAY[p.item_id])
   RETURNING q.*),
 history AS (
   INSERT INTO moves (item_id, workspace_id, claim_id, at, no, fence, legal, actor, reason)
@@ -87,7 +87,7 @@ opened AS (
    WHERE EXISTS (SELECT FROM claimed))
 SELECT c.item_id, c.workspace_id, c.order_id, c.pod_id, i.batch_id, c.fence, c.rounds, c.contract_id, c.priority, c.crashes, c.transients,
        c.throttles, c.contract_breaks, c.qa_rejects, c.drifts, c.flow, i.payload_sha256, o.subject_key, o.revision, o.submitter, c.moved_at
-  FROM claimed c JOIN items i ON i.id = c.item_id JOIN orders o ON o.id = c.order_id
+  FROM claimed c JOIN items i ON i.id = ANY (ARRAY[c.item_id]) JOIN orders o ON o.id = ANY (ARRAY[c.order_id])
  ORDER BY c.item_id
 """
 

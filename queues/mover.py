@@ -70,7 +70,8 @@ class Moved:
 
 
 # The fence and the place are part of the WHERE: a stale worker's statement finds nothing and changes nothing.
-_MATCH = """q.item_id = t.item_id AND q.fence = t.fence AND q.stage = %(from_stage)s AND q.state = %(from_state)s"""
+# An array of one instead of `=`: see docs/decisions/0011-plans-that-cannot-flip.md.
+_MATCH = """q.item_id = ANY (ARRAY[t.item_id]) AND q.fence = t.fence AND q.stage = %(from_stage)s AND q.state = %(from_state)s"""
 _WANTED = """
 wanted AS MATERIALIZED (
   SELECT * FROM unnest(%(ids)b::uuid[], %(fences)b::int[], %(reasons)b::text[], %(delays)b::float8[])
@@ -121,9 +122,9 @@ filed AS (
 closed AS (
   UPDATE orders o SET state = %(to_state)s, closed_at = clock(), finding = %(finding)s
     FROM moved m
-   WHERE o.id = m.order_id AND o.state = 'open' AND NOT EXISTS (
-     SELECT FROM items i JOIN queue q ON q.item_id = i.id
-      WHERE i.order_id = m.order_id AND q.item_id NOT IN (SELECT g.item_id FROM gone g)))
+   WHERE o.id = ANY (ARRAY[m.order_id]) AND o.closed_at IS NULL AND NOT EXISTS (
+     SELECT FROM (SELECT id FROM items WHERE order_id = m.order_id OFFSET 0) i JOIN queue q ON q.item_id = ANY (ARRAY[i.id])
+      WHERE q.item_id NOT IN (SELECT g.item_id FROM gone g)))
 SELECT item_id, workspace_id, order_id, fence, move_no FROM moved
 """
 
@@ -193,79 +194,3 @@ def _parameters(route: Route, wishes: Sequence[Planned], by: str, claim_id: UUID
 def is_done(move: Move) -> bool:
     """True for the move that closes an item as finished work."""
     return move.to_stage is Stage.ARCHIVE and move.to_state is State.DONE
-
-
-# What one chunk of intake brings in, as one temporary table: COPY cannot go straight into tables with row security.
-STAGING = """
-CREATE TEMP TABLE IF NOT EXISTS arriving (
-  row_no bigint, line bigint, byte_offset bigint, outcome text, code text, field text, message text,
-  subject_key text, revision text, order_id uuid, item_id uuid, sha256 bytea, body bytea, goal text, legal smallint, state text
-) ON COMMIT DELETE ROWS
-"""
-STAGING_TYPES = (
-    "int8",
-    "int8",
-    "int8",
-    "text",
-    "text",
-    "text",
-    "text",
-    "text",
-    "text",
-    "uuid",
-    "uuid",
-    "bytea",
-    "bytea",
-    "text",
-    "int2",
-    "text",
-)
-
-_ADMIT = (
-    """
-    INSERT INTO orders (id, workspace_id, batch_id, pod_id, flow, goal, subject_key, revision, payload_sha256, submitter, state, closed_at, finding)
-    SELECT order_id, %(workspace)s, %(batch)s, %(pod)s, %(flow)s, goal, subject_key, revision, sha256, %(submitter)s,
-           CASE state WHEN 'done' THEN 'done' ELSE 'open' END, CASE state WHEN 'done' THEN clock() END, CASE state WHEN 'done' THEN 'context' ELSE '' END
-      FROM arriving WHERE outcome = 'accepted'
-     -- Two intakes of the same subjects then wait for each other in one direction.
-     ORDER BY subject_key COLLATE "C"
-    """,
-    """
-    INSERT INTO items (id, workspace_id, order_id, batch_id, row_no, flow, payload_sha256)
-    SELECT item_id, %(workspace)s, order_id, %(batch)s, row_no, %(flow)s, sha256 FROM arriving WHERE outcome = 'accepted'
-    """,
-    """
-    INSERT INTO bodies (item_id, sha256, workspace_id, bytes)
-    SELECT item_id, sha256, %(workspace)s, body FROM arriving WHERE outcome = 'accepted' AND body IS NOT NULL
-    """,
-    """
-    INSERT INTO moves (item_id, workspace_id, at, no, fence, legal, actor, reason)
-    SELECT item_id, %(workspace)s, clock(), 1, 0, legal, %(actor)s, 'batch row ' || row_no FROM arriving WHERE outcome = 'accepted'
-    """,
-    """
-    INSERT INTO queue (item_id, workspace_id, order_id, pod_id, moved_at, due_at, move_no, stage, state, lane, ready_lane, flow, wait, waiting_on)
-    SELECT a.item_id, %(workspace)s, a.order_id, %(pod)s, clock(), clock(), 1, l.to_stage, l.to_state, l.to_stage,
-           CASE l.to_state WHEN 'ready' THEN l.to_stage END, %(flow)s, CASE l.to_state WHEN 'waiting' THEN 'dependency' END,
-           CASE l.to_state WHEN 'waiting' THEN 'batch ' || %(batch)s::text ELSE '' END
-      FROM arriving a JOIN legal_moves l ON l.number = a.legal WHERE a.outcome = 'accepted' AND l.to_state IN ('ready', 'waiting')
-    """,
-    """
-    INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, stage, state, lane, flow, finding, archived_at)
-    SELECT a.item_id, %(workspace)s, a.order_id, %(pod)s, 0, 1, l.to_stage, l.to_state, l.to_stage, %(flow)s, 'context', clock()
-      FROM arriving a JOIN legal_moves l ON l.number = a.legal WHERE a.outcome = 'accepted' AND l.to_state = 'done'
-    """,
-    """
-    INSERT INTO batch_rows (batch_id, row_no, workspace_id, outcome, order_id, line, byte_offset, subject_key, code, field, message)
-    SELECT %(batch)s, row_no, %(workspace)s, outcome, order_id, line, byte_offset, coalesce(subject_key, ''), code, field, message FROM arriving
-    """,
-)
-
-
-def admit(conn: Connection, *, workspace: UUID, batch: UUID, pod: UUID, flow: str, submitter: str, actor: str) -> None:
-    """Make orders, items, their first move and their place in the queue from the rows staged in `arriving`.
-
-    Raises psycopg's UniqueViolation when another intake took a subject meanwhile: read again, and decide again.
-    """
-    values = {"workspace": workspace, "batch": batch, "pod": pod, "flow": flow, "submitter": submitter, "actor": actor}
-    for statement in _ADMIT:
-        conn.execute(statement, values, prepare=True)

@@ -29,6 +29,7 @@ LONGER: dict[str, str] = {}
 """Modules that may be longer, each with the reason."""
 
 QUEUE_WRITERS = {
+    "queues/admission.py": "how rows become work: the first place of each",
     "queues/mover.py": "the one writer of stage and state",
     "queues/claims.py": "a claim is one statement: pick, lease, record",
     "queues/marks.py": "counters, and dead letters filed away; never stage or state",

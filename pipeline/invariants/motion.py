@@ -66,7 +66,7 @@ SELECT 16, 'item ' || q.item_id || ' still waits for approval, its clearance is 
 UNION ALL
 SELECT 16, 'proposal ' || p.id || ' of item ' || p.item_id || ' expired at ' || p.expires_at || ' and still waits'
   FROM proposals p JOIN queue q ON q.item_id = p.item_id AND q.stage = 'qa' AND q.state = 'waiting'
- WHERE p.state = 'open' AND p.expires_at <= clock() - make_interval(secs => %(late)s)
+ WHERE p.is_open AND p.expires_at <= clock() - make_interval(secs => %(late)s)
 """
 
 

@@ -39,7 +39,8 @@ INSERT INTO workers (id, name, host, pid, lanes) VALUES (gen_random_uuid(), 'w',
 """
 _SECOND_APPLY = f"""
 DROP INDEX applies_once;
-INSERT INTO applies
+INSERT INTO applies (id, workspace_id, proposal_id, item_id, action_id, proposal_sha256, adapter, idempotency_class, fence,
+                     state, intent_at, finished_at, receipt)
 SELECT '{new_id()}', workspace_id, proposal_id, item_id, action_id, proposal_sha256, adapter, idempotency_class, fence,
        state, intent_at, finished_at, receipt
   FROM applies

@@ -47,7 +47,7 @@ WRITES: dict[str, dict[str, str]] = {
     "orders": {"INSERT": "intake", "UPDATE": "intake propose review apply operate sweep"},
     "pauses": {"INSERT": "operate", "UPDATE": "operate"},
     "pods": {"INSERT": "operate", "UPDATE": "operate"},
-    "proposals": {"INSERT": "propose", "UPDATE": "propose apply sweep"},
+    "proposals": {"UPDATE": "propose apply sweep"},
     "queue": {
         "INSERT": "intake",
         "UPDATE": "intake propose review apply operate sweep",
@@ -295,11 +295,34 @@ SELECT %s, workspace_id, id, item_id, sha256(sha256 || '\\x00'::bytea || convert
 def test_work_that_is_not_approved_is_not_applied(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
     with shop.connect(Role.APPLY) as conn:
         assert "may not be applied" in str(refused(conn, workspace, _INTENT, uuid4()))
-        assert isinstance(refused(conn, workspace, "INSERT INTO proposals SELECT * FROM proposals"), InsufficientPrivilege)
+        assert isinstance(refused(conn, workspace, "INSERT INTO proposals DEFAULT VALUES"), InsufficientPrivilege)
     for role in (Role.PROPOSE, Role.REVIEW, Role.OPERATE, Role.SWEEP):
         with shop.connect(role) as conn:
             assert isinstance(refused(conn, workspace, _INTENT, uuid4()), InsufficientPrivilege)
     assert look(admin, "SELECT count(*) FROM applies") == [0]
+
+
+_PROPOSE = """
+SELECT (propose(ARRAY[gen_random_uuid()], ARRAY[%s::uuid], ARRAY['close'], ARRAY['acme/widgets#1'], ARRAY['tracker'], ARRAY[sha256('')],
+  ARRAY[sha256('')], ARRAY[99], ARRAY[''], ARRAY[1.0::real], ARRAY['cell:x'], ARRAY[clock() + interval '1 day'], ARRAY['none'],
+  ARRAY[gen_random_uuid()], 60)).clearance_state
+"""
+
+
+def test_a_proposal_is_born_approved_only_where_the_pods_own_row_says_so(
+    shop: Shop, admin: Connection, one: Waiting, workspace: UUID
+) -> None:
+    for autonomy, born in (("report_only", "open"), ("draft_approve", "open"), ("full_auto", "cleared")):
+        admin.execute("UPDATE pods SET autonomy = %s", [autonomy])
+        with shop.connect(Role.PROPOSE) as conn, conn.transaction(force_rollback=True):
+            conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [str(workspace)])
+            assert conn.execute(_PROPOSE, [one.item_id]).fetchall() == [(born,)]
+    with shop.connect(Role.PROPOSE) as conn, conn.transaction():
+        conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [str(uuid4())])
+        assert conn.execute(_PROPOSE, [one.item_id]).fetchall() == []
+    for role in (Role.APPLY, Role.REVIEW, Role.OPERATE, Role.READ):
+        with shop.connect(role) as conn:
+            assert isinstance(refused(conn, workspace, _PROPOSE, one.item_id), InsufficientPrivilege)
 
 
 def test_a_proposal_keeps_the_identity_that_was_shown(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:

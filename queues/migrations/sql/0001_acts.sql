@@ -25,9 +25,12 @@ $$$$;
 
 -- Which workspaces and pods have ready work in a lane: ids alone. A loose index scan: one probe a pair.
 CREATE FUNCTION lane_backlog(p_lane text, p_limit int)
-RETURNS TABLE (workspace_id uuid, pod_id uuid) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
+RETURNS TABLE (workspace_id uuid, pod_id uuid) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
-  WITH RECURSIVE pairs AS (
+#variable_conflict use_column
+BEGIN
+  -- In PL/pgSQL, which keeps its plan from one call to the next.
+  RETURN QUERY WITH RECURSIVE pairs AS (
     (SELECT q.workspace_id, q.pod_id, 1 AS n FROM queue q WHERE q.ready_lane = p_lane ORDER BY q.workspace_id, q.pod_id LIMIT 1)
     UNION ALL
     SELECT next.workspace_id, next.pod_id, pairs.n + 1 FROM pairs, LATERAL (
@@ -38,8 +41,8 @@ SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
   SELECT pairs.workspace_id, pairs.pod_id FROM pairs
    WHERE NOT EXISTS (SELECT FROM pauses p WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > clock())
      AND (p.kind = 'all' OR p.workspace_id = pairs.workspace_id AND (p.kind = 'workspace' OR p.kind = 'pod' AND p.scope = pairs.pod_id::text
-          OR p.kind IN ('lane', 'cell') AND p.scope = p_lane)))
-$$$$;
+          OR p.kind IN ('lane', 'cell') AND p.scope = p_lane)));
+END $$$$;
 
 -- Lanes in which something is due, so that the sweeper can ring them.
 CREATE FUNCTION lanes_due() RETURNS TABLE (lane text) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
@@ -52,28 +55,39 @@ SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
   SELECT ready_lane FROM names
 $$$$;
 
--- Opens the clearance of each new proposal. A tier of `none` is honoured only where the pod's own row says
--- full_auto: then the clearance is born cleared and the proposal approved, with nobody's decision.
-CREATE FUNCTION open_clearances(p_ids uuid[], p_proposals uuid[], p_tiers text[], p_due_seconds int)
-RETURNS TABLE (proposal_id uuid, state text) LANGUAGE sql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
-  WITH wanted AS (
-    SELECT t.id, p.id AS proposal_id, p.workspace_id, p.item_id,
-           CASE WHEN t.tier = 'none' AND pods.autonomy = 'full_auto' THEN 'none' WHEN t.tier = 'dual' THEN 'dual' ELSE 'single' END AS tier
-      FROM unnest(p_ids, p_proposals, p_tiers) AS t (id, proposal_id, tier)
-      -- OFFSET 0: by its id, whatever index there is on states.
-      CROSS JOIN LATERAL (SELECT * FROM proposals WHERE proposals.id = t.proposal_id OFFSET 0) p
-      JOIN orders o ON o.id = p.order_id JOIN pods ON pods.id = o.pod_id
-     WHERE p.state = 'open' AND p.workspace_id = ANY (workspaces_in_use())),
+-- Brings proposals into the world, each with its clearance: the only door. Where they belong and who submitted them is
+-- read from the item. A tier of `none` is honoured only where the pod's own row says full_auto: then the clearance is
+-- born cleared and the proposal approved, with nobody's decision. Without a tier it is a report: nothing can be applied.
+CREATE FUNCTION propose(
+  p_ids uuid[], p_items uuid[], p_actions text[], p_targets text[], p_adapters text[], p_sha256s bytea[], p_preconditions bytea[],
+  p_epochs int[], p_findings text[], p_confidences real[], p_authors text[], p_expiries timestamptz[],
+  p_tiers text[], p_clearances uuid[], p_due_seconds int)
+RETURNS TABLE (proposal_id uuid, clearance_state text) LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+BEGIN
+  RETURN QUERY WITH wanted AS MATERIALIZED (
+    SELECT t.*, o.workspace_id, o.id AS order_id, o.submitter,
+           CASE WHEN t.tier = 'none' AND d.autonomy <> 'full_auto' THEN 'single' ELSE t.tier END AS stands
+      FROM unnest(p_ids, p_items, p_actions, p_targets, p_adapters, p_sha256s, p_preconditions, p_epochs, p_findings, p_confidences,
+                  p_authors, p_expiries, p_tiers, p_clearances)
+           AS t (id, item_id, action, target, adapter, sha256, precondition_sha256, epoch, finding, confidence, author, expires_at, tier, clearance)
+      -- An array of one instead of =, so that no plan made on an empty table can turn the join around.
+      JOIN items i ON i.id = ANY (ARRAY[t.item_id]) JOIN orders o ON o.id = ANY (ARRAY[i.order_id]) JOIN pods d ON d.id = ANY (ARRAY[o.pod_id])
+     WHERE o.workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])),
+  written AS (
+    INSERT INTO proposals (id, workspace_id, item_id, order_id, action, target, adapter, sha256, precondition_sha256, epoch, finding, confidence,
+                           author, submitter, expires_at, state)
+    SELECT w.id, w.workspace_id, w.item_id, w.order_id, w.action, w.target, w.adapter, w.sha256, w.precondition_sha256, w.epoch, w.finding,
+           w.confidence, w.author, w.submitter, w.expires_at, CASE w.stands WHEN '' THEN 'report_only' WHEN 'none' THEN 'approved' ELSE 'open' END
+      FROM wanted w),
   opened AS (
     INSERT INTO clearances (id, workspace_id, proposal_id, tier, needed, state, due_at, closed_at)
-    SELECT id, workspace_id, wanted.proposal_id, tier, CASE tier WHEN 'none' THEN 0 WHEN 'single' THEN 1 ELSE 2 END,
-           CASE tier WHEN 'none' THEN 'cleared' ELSE 'open' END, clock() + make_interval(secs => p_due_seconds),
-           CASE tier WHEN 'none' THEN clock() END
-      FROM wanted RETURNING clearances.proposal_id, clearances.state),
-  approved AS (
-    UPDATE proposals p SET state = 'approved' FROM opened WHERE p.id = opened.proposal_id AND opened.state = 'cleared')
-  SELECT opened.proposal_id, opened.state FROM opened
-$$$$;
+    SELECT w.clearance, w.workspace_id, w.id, w.stands, CASE w.stands WHEN 'none' THEN 0 WHEN 'single' THEN 1 ELSE 2 END,
+           CASE w.stands WHEN 'none' THEN 'cleared' ELSE 'open' END, clock() + make_interval(secs => p_due_seconds),
+           CASE w.stands WHEN 'none' THEN clock() END
+      FROM wanted w WHERE w.stands <> ''
+    RETURNING clearances.proposal_id, clearances.state)
+  SELECT w.id, coalesce(o.state, '') FROM wanted w LEFT JOIN opened o ON o.proposal_id = w.id;
+END $$$$;
 
 -- One person's answer. The actor comes from the token alone. Returns the clearance's state after it.
 -- SQLSTATEs: SF401 unknown token, SF403 may not decide, SF404 no such clearance, SF409 stale or closed.

@@ -52,10 +52,11 @@ BEGIN
   -- The only doors into apply are moves that follow a cleared clearance of the item's own approved proposal.
   IF EXISTS (SELECT FROM new_rows WHERE stage = 'apply' AND state = 'ready') THEN
     SELECT n.item_id INTO bad FROM new_rows n
-      JOIN moves m ON m.item_id = n.item_id AND m.no = n.move_no AND m.at = clock() AND m.legal IN ($into_apply)
-     WHERE n.stage = 'apply' AND NOT EXISTS (
+      CROSS JOIN LATERAL (SELECT at, legal FROM moves WHERE moves.item_id = n.item_id AND moves.no = n.move_no OFFSET 0) m
+     WHERE m.at = clock() AND m.legal IN ($into_apply) AND n.stage = 'apply' AND NOT EXISTS (
        -- OFFSET 0 keeps the planner at the item's few proposals: an index on a state would walk all that are in it.
-       SELECT FROM (SELECT * FROM proposals WHERE proposals.item_id = n.item_id OFFSET 0) p JOIN clearances c ON c.proposal_id = p.id
+       SELECT FROM (SELECT * FROM proposals WHERE proposals.item_id = n.item_id OFFSET 0) p
+         CROSS JOIN LATERAL (SELECT state FROM clearances WHERE clearances.proposal_id = p.id OFFSET 0) c
         WHERE p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock()) LIMIT 1;
     IF FOUND THEN
       RAISE EXCEPTION 'item % has no cleared clearance: it cannot go to apply', bad USING ERRCODE = 'insufficient_privilege';
@@ -91,10 +92,11 @@ CREATE FUNCTION guard_intents() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINE
 DECLARE bad record;
 BEGIN
   -- Locked in id order: whoever voids one of these meanwhile waits, and then finds its intent.
-  PERFORM 1 FROM proposals p WHERE p.id IN (SELECT proposal_id FROM new_rows) ORDER BY p.id FOR SHARE;
+  PERFORM 1 FROM (SELECT DISTINCT proposal_id FROM new_rows ORDER BY 1) n
+    CROSS JOIN LATERAL (SELECT FROM proposals p WHERE p.id = n.proposal_id FOR SHARE) held;
   SELECT n.proposal_id, p.state AS proposal, c.state AS clearance, c.needed INTO bad FROM new_rows n
     LEFT JOIN LATERAL (SELECT * FROM proposals WHERE proposals.id = n.proposal_id OFFSET 0) p ON p.workspace_id = n.workspace_id
-    LEFT JOIN clearances c ON c.proposal_id = p.id
+    LEFT JOIN LATERAL (SELECT * FROM clearances WHERE clearances.proposal_id = p.id OFFSET 0) c ON true
    WHERE (p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AND n.proposal_sha256 = p.sha256 AND n.state = 'intent'
           AND p.item_id = n.item_id AND p.adapter = n.adapter AND n.action_id = sha256(p.sha256 || '\x00'::bytea || convert_to(p.target, 'UTF8'))) IS NOT TRUE
       OR c.needed > 0 AND c.needed > (
@@ -132,15 +134,6 @@ BEGIN
 END $$$$;
 CREATE TRIGGER identity_stays BEFORE UPDATE OF id, workspace_id, item_id, order_id, action, target, adapter, sha256, precondition_sha256, epoch,
   finding, confidence, author, submitter, editors, created_at, expires_at ON proposals FOR EACH ROW EXECUTE FUNCTION proposal_identity();
-CREATE FUNCTION guard_new_proposal() RETURNS trigger LANGUAGE plpgsql AS $$$$
-BEGIN
-  IF EXISTS (SELECT FROM new_rows WHERE state NOT IN ('open', 'report_only')) THEN
-    RAISE EXCEPTION 'a proposal starts open' USING ERRCODE = 'insufficient_privilege';
-  END IF;
-  RETURN NULL;
-END $$$$;
-CREATE TRIGGER starts_open AFTER INSERT ON proposals REFERENCING NEW TABLE AS new_rows
-  FOR EACH STATEMENT EXECUTE FUNCTION guard_new_proposal();
 DO $$$$
 DECLARE t text;
 BEGIN

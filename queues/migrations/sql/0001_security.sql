@@ -15,7 +15,11 @@ BEGIN
     -- The owner runs migrations and the definer functions, which filter the workspace themselves.
     EXECUTE format('CREATE POLICY owner_all ON %I TO $owner USING (true) WITH CHECK (true)', t.relname);
     -- In a sub-select, so that the setting is read once a statement and not once a row.
-    EXECUTE format('CREATE POLICY own_workspace ON %I TO $tenants USING (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) '
+    EXECUTE format('CREATE POLICY own_workspace ON %I TO $screens USING (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) '
+                   'WITH CHECK (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[]))', t.relname);
+    -- The same, in words that no index matches: these roles read by id, and a plan that was made while a table was small
+    -- must not read all of a workspace instead, for as long as the session lives.
+    EXECUTE format('CREATE POLICY own_workspace_by_id ON %I TO $hands USING ((workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) IS TRUE) '
                    'WITH CHECK (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[]))', t.relname);
     EXECUTE format('CREATE POLICY sweep_all ON %I TO ${prefix}sweep USING (true) WITH CHECK (true)', t.relname);
     EXECUTE format('CREATE POLICY audit_reads ON %I FOR SELECT TO ${prefix}audit USING (true)', t.relname);
@@ -52,7 +56,7 @@ GRANT DELETE, UPDATE $movable ON queue TO ${prefix}intake;
 
 -- ------------------------------------------------------------------ propose
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}propose;
-GRANT INSERT ON moves, attempts, bodies, artifacts, artifact_inputs, evidence, verdicts, findings, proposals, archived_items TO ${prefix}propose;
+GRANT INSERT ON moves, attempts, bodies, artifacts, artifact_inputs, evidence, verdicts, findings, archived_items TO ${prefix}propose;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}propose;
 GRANT UPDATE (state) ON proposals TO ${prefix}propose;
 
@@ -101,7 +105,8 @@ GRANT EXECUTE ON FUNCTION actor_of(bytea) TO ${prefix}intake, ${prefix}review, $
 GRANT EXECUTE ON FUNCTION lane_backlog(text, int) TO ${prefix}propose, ${prefix}apply;
 GRANT EXECUTE ON FUNCTION all_workspaces() TO ${prefix}propose, ${prefix}apply, ${prefix}operate;
 GRANT EXECUTE ON FUNCTION lanes_due() TO ${prefix}sweep, ${prefix}operate;
-GRANT EXECUTE ON FUNCTION open_clearances(uuid[], uuid[], text[], int) TO ${prefix}propose;
+GRANT EXECUTE ON FUNCTION propose(uuid[], uuid[], text[], text[], text[], bytea[], bytea[], int[], text[], real[], text[], timestamptz[],
+  text[], uuid[], int) TO ${prefix}propose;
 GRANT EXECUTE ON FUNCTION decide(uuid, bytea, uuid, bytea, text, text) TO ${prefix}review;
 GRANT EXECUTE ON FUNCTION resolve_apply(bytea, uuid, text, text) TO ${prefix}operate;
 GRANT EXECUTE ON FUNCTION void_proposals(uuid[], text) TO ${prefix}intake, ${prefix}operate, ${prefix}sweep;

@@ -116,7 +116,7 @@ CREATE TABLE batches (
   FOREIGN KEY (workspace_id, trigger_id) REFERENCES triggers (workspace_id, id),
   FOREIGN KEY (workspace_id, floor_id) REFERENCES floors (workspace_id, id),
   CHECK (rows_read = accepted + rejected + duplicate));
-CREATE INDEX batches_source ON batches (workspace_id, flow, source_identity);
+CREATE INDEX batches_source ON batches (source_identity, flow, workspace_id);
 CREATE INDEX batches_reading ON batches (read_at) WHERE state = 'reading';
 
 CREATE TABLE batch_rows (
@@ -159,8 +159,8 @@ CREATE TABLE orders (
   CHECK ((state = 'open') = (closed_at IS NULL)));
 -- One order per subject and revision, for ever; and at most one open per subject. Two intakes that race
 -- meet here: the second one sees the conflict, reads again, and decides again.
-CREATE UNIQUE INDEX orders_revision ON orders (workspace_id, flow, subject_key, revision);
-CREATE UNIQUE INDEX orders_open ON orders (workspace_id, flow, subject_key) WHERE state = 'open';
+CREATE UNIQUE INDEX orders_revision ON orders (subject_key, flow, workspace_id, revision);
+CREATE UNIQUE INDEX orders_open ON orders (subject_key, flow, workspace_id) WHERE state = 'open';
 
 CREATE TABLE items (
   id uuid PRIMARY KEY,
@@ -420,13 +420,15 @@ CREATE TABLE proposals (
   editors text[] NOT NULL DEFAULT '{}',
   state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'report_only', 'approved', 'rejected', 'returned',
     'applied', 'drifted', 'expired', 'superseded', 'cancelled', 'failed', 'unknown')),
+  -- Indexed instead of the state: so that from approved to applied is a HOT update.
+  is_open boolean NOT NULL GENERATED ALWAYS AS (state = 'open') STORED,
   created_at timestamptz NOT NULL DEFAULT clock(),
   expires_at timestamptz NOT NULL,
   UNIQUE (workspace_id, id),
   UNIQUE (item_id, epoch),
-  FOREIGN KEY (workspace_id, item_id) REFERENCES items (workspace_id, id));
-CREATE INDEX proposals_open ON proposals (workspace_id, finding, confidence DESC) WHERE state = 'open';
-CREATE INDEX proposals_target ON proposals (workspace_id, target) WHERE state IN ('open', 'approved');
+  FOREIGN KEY (workspace_id, item_id) REFERENCES items (workspace_id, id)) WITH (fillfactor = 80);
+CREATE INDEX proposals_open ON proposals (workspace_id, finding, confidence DESC) WHERE is_open;
+CREATE INDEX proposals_target ON proposals (target, workspace_id);
 
 CREATE TABLE clearances (
   id uuid PRIMARY KEY,
@@ -468,13 +470,15 @@ CREATE TABLE applies (
   idempotency_class text NOT NULL CHECK (idempotency_class IN ('native', 'convergent', 'probeable', 'none')),
   fence integer NOT NULL,
   state text NOT NULL DEFAULT 'intent' CHECK (state IN ('intent', 'applied', 'failed', 'unknown')),
+  -- Indexed instead of the state: so that the end of an apply is a HOT update.
+  had_effect boolean NOT NULL GENERATED ALWAYS AS (state <> 'failed') STORED,
   intent_at timestamptz NOT NULL DEFAULT clock(),
   finished_at timestamptz,
   receipt bytea,
   FOREIGN KEY (workspace_id, proposal_id) REFERENCES proposals (workspace_id, id),
-  CHECK ((state = 'intent') = (finished_at IS NULL)));
+  CHECK ((state = 'intent') = (finished_at IS NULL))) WITH (fillfactor = 60);
 -- At most one apply of an action that may have had an effect.
-CREATE UNIQUE INDEX applies_once ON applies (workspace_id, action_id) WHERE state IN ('intent', 'applied', 'unknown');
+CREATE UNIQUE INDEX applies_once ON applies (action_id, workspace_id) WHERE had_effect;
 CREATE INDEX applies_proposal ON applies (proposal_id);
 
 CREATE TABLE audit (

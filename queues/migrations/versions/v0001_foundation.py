@@ -37,12 +37,16 @@ def _move_policies() -> str:
 
 def upgrade() -> None:
     everyone = [f"{PREFIX}{role}" for role in Role]
+    hands = [f"{PREFIX}{role}" for role in (Role.INTAKE, Role.PROPOSE, Role.APPLY)]
+    tenants = [name for name in everyone if name not in (f"{PREFIX}sweep", f"{PREFIX}audit")]
     values = {
         "schema": SCHEMA,
         "owner": OWNER,
         "prefix": PREFIX,
         "everyone": ", ".join(everyone),
-        "tenants": ", ".join(name for name in everyone if name not in (f"{PREFIX}sweep", f"{PREFIX}audit")),
+        "tenants": ", ".join(tenants),
+        "hands": ", ".join(hands),
+        "screens": ", ".join(name for name in tenants if name not in hands),
         "stages": _listed((Stage.INTAKE, *LINE)),
         "waits": _listed(Wait),
         "terminal": _listed(TERMINAL),

@@ -1,0 +1,56 @@
+"""Proposing: what asks for a mutation gets its proposal and its clearance, before the move that rests on them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from artifacts.shelf import ProposalRow
+from contracts.identity import new_id
+from contracts.lifecycle import Stage, State, Wait, move
+from pipeline.failpoints import failpoint
+from pipeline.work import Step, Work
+from queues.database import Connection
+
+CLEARANCE_SECONDS = 2 * 24 * 3600
+"""How long a clearance may wait before it is overdue on the board."""
+
+Finished = Sequence[tuple[Work, Step]]
+
+# Locked in the order of the list, which is that of the ids.
+_HELD = """
+SELECT q.item_id FROM unnest(%b::uuid[], %b::int[]) AS t (item_id, fence)
+ CROSS JOIN LATERAL (SELECT item_id FROM queue WHERE item_id = t.item_id AND fence = t.fence AND state = 'leased' FOR NO KEY UPDATE) q
+"""
+_PROPOSE = """
+SELECT * FROM propose(%b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::int[], %b::text[],
+  %b::real[], %b::text[], %b::timestamptz[], %b::text[], %b::uuid[], %s)
+"""
+
+
+def propose(conn: Connection, finished: Finished) -> tuple[Finished, list[UUID]]:
+    """Write the proposals among the finished steps and open their clearances; return the steps that go on, and the items lost.
+
+    A step whose clearance is not what it took for granted becomes a question to people. Items whose lease is no longer
+    ours are lost: nothing is written for them.
+    """
+    rows = {work.item_id: row for work, step in finished for row in step.records if isinstance(row, ProposalRow)}
+    if not rows:
+        return finished, []
+    asking = sorted(((work, step) for work, step in finished if work.item_id in rows), key=lambda pair: pair[0].item_id)
+    fences = [work.committed_fence for work, _ in asking]
+    held = {item for (item,) in conn.execute(_HELD, [[work.item_id for work, _ in asking], fences], prepare=True)}
+    asking, lost = [pair for pair in asking if pair[0].item_id in held], [item for item in rows if item not in held]
+    columns = zip(*(rows[work.item_id] for work, _ in asking), strict=True) if asking else ([] for _ in ProposalRow._fields)
+    by_proposal = {rows[work.item_id].id: step for work, step in asking}
+    found = conn.execute(
+        _PROPOSE,
+        [*map(list, columns), [step.tier for _, step in asking], [new_id() for _ in asking], CLEARANCE_SECONDS],
+        prepare=True,
+    )
+    for proposal_id, clearance in found:
+        step = by_proposal[proposal_id]
+        if step.move.name == "clear" and clearance != "cleared":
+            # The pod's autonomy was lowered meanwhile: people decide.
+            step.move, step.lane = move("ask", Stage.QA, State.LEASED), Stage.QA.value
+            step.wait, step.waiting_on = Wait.APPROVAL, "a reviewer"
+    failpoint("clearance.opened")
+    return [(work, step) for work, step in finished if work.item_id not in rows or work.item_id in held], lost
