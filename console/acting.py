@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,11 @@ import click
 from console.output import document, listing, printable
 from console.spans import seconds_of
 from contracts.errors import BadInput, PartlyDone, Refused, ShopfloorError
+
+ITEM = "ITEM is an item's or order's id, the beginning of either, or a subject such as owner/repo#12."
+"""How a person may name an item; in the help of every verb that acts on items."""
+ITEMS = ITEM + " - reads them from stdin."
+_MOST_HINTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,21 @@ def many_need_yes(count: int, *, yes: bool, dry_run: bool, verb: str) -> None:
         raise BadInput(f"{verb} would act on {count}: say --yes, or look first with --dry-run", code="input.yes")
 
 
+def carry_out(
+    s: Any, found: Any, act: Callable[[Any, Sequence[Any]], Any], options: Mapping[str, Any], *, verb: str, by_name: bool, rings: bool
+) -> list[Result]:
+    """Do to the items found what was asked, tell workers of it, and return a result for each item and each unknown name.
+
+    Raises BadInput when that needs --yes: more than one by name, or any by filters, where even one may be another than was meant.
+    """
+    items = found.items
+    many_need_yes(max(len(items), 1 if by_name else 2), yes=options["yes"] or not items, dry_run=options["dry_run"], verb=verb)
+    results = [Result(str(one.item_id), one.subject, one.outcome, one.error) for one in act(s, items)]
+    if rings and not options["dry_run"] and any(one.error is None for one in results):
+        ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])
+    return results + [Result(name, "", "", error) for name, error in found.unknown]
+
+
 def report(results: Sequence[Result], form: str, *, verb: str, more: Mapping[str, Any] | None = None) -> None:
     """Print a result for each thing, then raise what the whole comes to: nothing, the error, or PartlyDone."""
     rows = [result.row() for result in results]
@@ -91,6 +111,8 @@ def report(results: Sequence[Result], form: str, *, verb: str, more: Mapping[str
     else:
         columns = ["id", "about", "outcome", "why"] if form == "text" else ["id", "about", "outcome", "code", "why", "next"]
         listing(form, rows, name="results", columns=columns, empty=f"nothing to {verb}")
+        if form == "text":
+            _say_next([row for row in rows if row["next"]])
     if not refused:
         return
     if len(refused) < len(results):
@@ -105,3 +127,14 @@ def report(results: Sequence[Result], form: str, *, verb: str, more: Mapping[str
         hint=first.hint,
         code=first.instance_code,
     )
+
+
+def _say_next(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what to type for those that were refused, each advice once, below a table that a terminal may cut."""
+    hints: dict[str, str] = {}
+    for row in rows:
+        hints.setdefault(row["next"], row["about"] or row["id"])
+    for hint, about in list(hints.items())[:_MOST_HINTS]:
+        click.echo(f"next for {printable(about)}: {printable(hint)}")
+    if len(hints) > _MOST_HINTS:
+        click.echo(f"next for {len(hints) - _MOST_HINTS} more: see them with --json")

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 from contracts.errors import Conflict, NotFound
-from pipeline.steering import CHUNK, Steered, audit
+from pipeline.steering import CHUNK, Steered, audit, no_dead_letter
 from queues.database import Connection, transaction
+from queues.finding import find_item
 from queues.marks import file_dead
 
 _VARYING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32,}\b|\d+(?:\.\d+)?", re.IGNORECASE)
@@ -89,9 +90,13 @@ SELECT fence, stage, outcome, cause, started_at, ended_at, message FROM attempts
 _FINDINGS = "SELECT stage, code, message, place, at FROM findings WHERE item_id = %s ORDER BY at DESC, id DESC LIMIT 20"
 
 
-def dead_letter(conn: Connection, workspace: UUID, item: UUID) -> dict[str, Any]:
-    """Return one dead letter with its last moves, attempts and findings. Raises NotFound when the item is not dead."""
+def dead_letter(conn: Connection, workspace: UUID, name: str) -> dict[str, Any]:
+    """Return the dead letter that a person means, with its last moves, attempts and findings.
+
+    Raises NotFound when the item is not dead, and what `find_item` raises.
+    """
     with transaction(conn, workspace):
+        item = find_item(conn, name).item_id
         row = conn.execute(_DEAD, {"item": item, "lane": None, "flow": None, "most": 1}).fetchone()
         if row is None:
             raise NotFound(f"item {item} is no dead letter of this workspace", hint=f"shopfloor dead list, or shopfloor why {item}")
@@ -121,7 +126,7 @@ def prune(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, 
             taken = []
             for item, subject, state, in_flight in conn.execute(_TAKE, [chunk]).fetchall():
                 if state != "dead":
-                    error = Conflict(f"item {item} ({subject[:80]}) is not dead but {state}", hint=f"shopfloor why {item}")
+                    error = no_dead_letter(f"item {item} ({subject[:80]})", state, item)
                     results[item] = Steered(item, subject, error=error)
                 elif in_flight:
                     lost = f"item {item} ({subject[:80]}) has an apply of unknown effect: pruned, it would be forgotten"

@@ -1,9 +1,12 @@
 """Picking: which items an operator means, by name or by what they have in common."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from uuid import UUID
 
+from contracts.errors import ShopfloorError
 from queues.database import Connection, transaction
+from queues.finding import find_items
 
 MOST = 100_000
 """Items that one command may pick by filters."""
@@ -11,9 +14,8 @@ MOST = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Which items are meant: by id, or all that match every filter given."""
+    """Which items are meant: all that match every filter given."""
 
-    ids: tuple[UUID, ...] = ()
     lane: str | None = None
     stage: str | None = None
     state: str | None = None
@@ -21,6 +23,14 @@ class Pick:
     flow: str | None = None
     order: UUID | None = None
     batch: UUID | None = None
+
+
+@dataclass(slots=True)
+class Picked:
+    """The items that were meant, and the names that mean none."""
+
+    items: list[UUID]
+    unknown: list[tuple[str, ShopfloorError]] = field(default_factory=list)
 
 
 _FILTERS = """
@@ -35,10 +45,22 @@ SELECT q.item_id FROM queue q
 """
 
 
-def picked(conn: Connection, workspace: UUID, pick: Pick, *, most: int = MOST) -> list[UUID]:
-    """Return the ids that a pick means, at most `most` by filters; ids given by name are not looked up here."""
-    if pick.ids:
-        return list(pick.ids)
-    values = {part.name: getattr(pick, part.name) for part in fields(pick) if part.name != "ids"}
+def picked(conn: Connection, workspace: UUID, pick: Pick, *, most: int = MOST) -> Picked:
+    """Return the items that match a pick, at most `most`."""
+    values = {part.name: getattr(pick, part.name) for part in fields(pick)}
     with transaction(conn, workspace):
-        return [item for (item,) in conn.execute(_FILTERS, values | {"most": most})]
+        return Picked([item for (item,) in conn.execute(_FILTERS, values | {"most": most})])
+
+
+def named(conn: Connection, workspace: UUID, names: Sequence[str]) -> Picked:
+    """Return the items that names mean, each once however often it is named, and for every other name why it means none."""
+    found = Picked([])
+    with transaction(conn, workspace):
+        meant = find_items(conn, names, exact=True)
+    for name, one in zip(names, meant, strict=True):
+        if isinstance(one, ShopfloorError):
+            found.unknown.append((name, one))
+        else:
+            found.items.append(one.item_id)
+    found.items = list(dict.fromkeys(found.items))
+    return found

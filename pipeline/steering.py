@@ -77,12 +77,18 @@ def requeue(
     why: str,
     stagger_seconds: float = 0.0,
     dry_run: bool = False,
+    dead_only: bool = False,
 ) -> list[Steered]:
-    """Make items due now, or spread over `stagger_seconds`, with their attempts counted anew; dead ones live again."""
+    """Make items due now, or spread over `stagger_seconds`, with their attempts counted anew; dead ones live again.
+
+    With `dead_only` what lives is refused.
+    """
     gap = stagger_seconds / max(1, len(items) - 1)
     place = {item: k for k, item in enumerate(items)}
 
     def plan(stands: Standing) -> Planned:
+        if dead_only and stands.state != State.DEAD:
+            raise no_dead_letter(stands.name, stands.state, stands.item_id)
         if stands.wait in (Wait.APPROVAL, Wait.SECOND_APPROVAL):
             hint = f"shopfloor review show {stands.item_id}, or shopfloor rework {stands.item_id}"
             raise Conflict(f"{stands.name} waits for a reviewer", hint=hint)
@@ -148,6 +154,11 @@ def _refuse_in_flight(stands: Standing) -> None:
             hint=f"shopfloor apply probe {stands.item_id}",
             code="apply.unknown",
         )
+
+
+def no_dead_letter(name: str, state: str, item: UUID) -> Conflict:
+    """Return the refusal to do to a living item what is for dead letters alone."""
+    return Conflict(f"{name} is no dead letter but {state}", hint=f"shopfloor why {item}", code="dead.not")
 
 
 def _route(stands: Standing, name: str, why: str, to: Stage | None = None) -> Route:

@@ -1,12 +1,13 @@
 """Finding items: by what people type (an id, its beginning, a subject key), and by filters, a page at a time."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg.rows import dict_row
-from contracts.errors import BadInput, NotFound
+from contracts.errors import BadInput, NotFound, ShopfloorError
 from contracts.excerpts import printable
 from contracts.lifecycle import ARCHIVED, Reason, State, Wait
 from queues.database import Connection
@@ -25,20 +26,22 @@ class Found(NamedTuple):
     subject_key: str
 
 
-_BY_ITEM = """
-SELECT i.id, i.order_id, o.subject_key FROM items i JOIN orders o ON o.id = i.order_id
- WHERE i.id BETWEEN %s AND %s ORDER BY i.id LIMIT %s
-"""
-_BY_ORDER = """
-SELECT i.id, i.order_id, o.subject_key FROM orders o JOIN items i ON i.order_id = o.id
- WHERE o.id BETWEEN %s AND %s ORDER BY i.id LIMIT %s
-"""
-# Flows are few and come first in the index: named one by one, they make a subject a lookup instead of a scan.
-_BY_SUBJECT = """
-SELECT i.id, i.order_id, o.subject_key FROM orders o JOIN items i ON i.order_id = o.id
- WHERE o.workspace_id = ANY (workspaces_in_use()) AND o.flow = ANY (ARRAY(SELECT DISTINCT flow FROM batches))
-   AND o.subject_key = %s
- ORDER BY (o.state = 'open') DESC, o.created_at DESC, o.id DESC, i.id DESC LIMIT 1
+# Three ways for each name, each the descent of one index, so that thousands of names are one statement.
+_FIND = """
+SELECT w.n, f.* FROM unnest(%s::uuid[], %s::uuid[], %s::text[]) WITH ORDINALITY AS w (low, high, key, n)
+ CROSS JOIN LATERAL (
+   (SELECT 'item' AS way, i.id, i.order_id, o.subject_key, o.flow, o.state = 'open' AS is_open
+      FROM items i JOIN orders o ON o.id = i.order_id
+     WHERE i.id BETWEEN w.low AND w.high ORDER BY i.id LIMIT %s)
+    UNION ALL
+   (SELECT 'order', i.id, i.order_id, o.subject_key, o.flow, o.state = 'open'
+      FROM orders o JOIN items i ON i.order_id = o.id
+     WHERE o.id BETWEEN w.low AND w.high ORDER BY o.id, i.id LIMIT %s)
+    UNION ALL
+   (SELECT 'subject', i.id, i.order_id, o.subject_key, o.flow, o.state = 'open'
+      FROM orders o JOIN items i ON i.order_id = o.id
+     WHERE o.subject_key = w.key AND o.workspace_id = ANY (workspaces_in_use())
+     ORDER BY (o.state = 'open') DESC, o.created_at DESC, o.id DESC, i.id DESC LIMIT 2)) f
 """
 
 
@@ -48,23 +51,59 @@ def find_item(conn: Connection, text: str) -> Found:
     A subject means its open order, else its newest. Call inside a transaction over the workspace.
     Raises NotFound, and BadInput for a beginning that several share.
     """
-    wanted = text.strip()
-    bounds = _bounds(wanted)
-    if bounds is not None:
-        for statement in (_BY_ITEM, _BY_ORDER):
-            rows = conn.execute(statement, [*bounds, _SPREAD]).fetchall()
-            if len(rows) > 1 and len({row[1] for row in rows}) > 1:
-                many = f"{len(rows)} or more" if len(rows) == _SPREAD else str(len(rows))
-                raise BadInput(f"{many} items start with {printable(wanted)!r}: expected one", hint="type more of its id")
-            if rows:
-                return Found(*rows[-1])
-    row = conn.execute(_BY_SUBJECT, [wanted]).fetchone() if wanted and "\0" not in wanted else None
-    if row is None:
-        raise NotFound(
-            f"no item, order or subject {printable(wanted)!r} in this workspace",
+    [found] = find_items(conn, [text])
+    if isinstance(found, ShopfloorError):
+        raise found
+    return found
+
+
+def find_items(conn: Connection, names: Sequence[str], *, exact: bool = False) -> list[Found | ShopfloorError]:
+    """Return for each name what `find_item` finds, or the error that it raises, by one statement for all.
+
+    With `exact`, a subject that is open in several flows is refused too: what is done to the wrong one stays done.
+    """
+    wanted = [name.strip() for name in names]
+    bounds = [_bounds(name) or (None, None) for name in wanted]
+    keys = [name if name and _is_storable(name) else None for name in wanted]
+    rows: dict[int, list[_Row]] = {}
+    for n, *row in conn.execute(_FIND, [[low for low, _ in bounds], [high for _, high in bounds], keys, _SPREAD, _SPREAD]):
+        rows.setdefault(n, []).append(_Row(*row))
+    return [_meant(name, rows.get(n, ()), exact=exact) for n, name in enumerate(wanted, 1)]
+
+
+class _Row(NamedTuple):
+    way: str
+    item_id: UUID
+    order_id: UUID
+    subject_key: str
+    flow: str
+    is_open: bool
+
+
+def _meant(name: str, rows: Sequence[_Row], *, exact: bool) -> Found | ShopfloorError:
+    for way in ("item", "order"):
+        found = [row for row in rows if row.way == way]
+        if len({row.order_id for row in found}) > 1:
+            many = f"{len(found)} or more" if len(found) == _SPREAD else str(len(found))
+            return BadInput(f"{many} items start with {printable(name)!r}: expected one", hint="type more of its id")
+        if found:
+            return Found(*found[-1][1:4])
+    found = [row for row in rows if row.way == "subject"]
+    if not found:
+        return NotFound(
+            f"no item, order or subject {printable(name)!r} in this workspace",
             hint="shopfloor items lists what is on the line; with --archived, what has ended",
         )
-    return Found(*row)
+    several = [row for row in found if row.is_open]
+    if exact and len(several) > 1:
+        flows = " and ".join(f"{row.flow} (item {row.item_id})" for row in several)
+        return BadInput(f"{printable(name)!r} is open in more than one flow, such as {flows}: expected one", hint="name it by item id")
+    return Found(*found[0][1:4])
+
+
+def _is_storable(text: str) -> bool:
+    """Return whether the database can hold a text: a word of the command line may have bytes that are no UTF-8."""
+    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
 
 
 def _bounds(text: str) -> tuple[UUID, UUID] | None:

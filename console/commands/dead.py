@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from console.acting import Result, Span, given, many_need_yes, report, ring
+from console.acting import ITEM, ITEMS, Span, carry_out, given, report
 from console.output import cell, document, formats, listing, printable
 from contracts.errors import BadInput
 
@@ -60,7 +60,7 @@ def list_(lane: str | None, flow: str | None, error: str | None, limit: int, for
     click.echo("\nnext: shopfloor dead show ITEM   shopfloor dead replay --error TEXT --yes   shopfloor dead prune ITEM")
 
 
-@dead.command()
+@dead.command(epilog=ITEM)
 @click.argument("item")
 @formats()
 def show(item: str, form: str) -> None:
@@ -68,14 +68,14 @@ def show(item: str, form: str) -> None:
 
     \b
     Example:
-      shopfloor dead show 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d
+      shopfloor dead show northwind-labs/tidewater#8
     """
-    from console.session import one_id, session
+    from console.session import session
     from contracts.lifecycle import Role
     from pipeline.burials import dead_letter
 
     with session(Role.READ) as s:
-        found = dead_letter(s.conn, s.workspace, one_id(item))
+        found = dead_letter(s.conn, s.workspace, item)
     if form == "json":
         document({"dead": found})
         return
@@ -110,7 +110,7 @@ def _picks(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("items", nargs=-1, metavar="[ITEM…]")(command)
 
 
-@dead.command()
+@dead.command(epilog=ITEMS)
 @_picks
 @click.option("--stagger", type=Span(), metavar="DURATION", help="spread them over this long: 10m, 2h")
 def replay(stagger: float | None, **options: Any) -> None:
@@ -123,20 +123,28 @@ def replay(stagger: float | None, **options: Any) -> None:
     from pipeline import steering
 
     def act(s: Any, items: Sequence[Any]) -> Any:
-        why = options["why"] or "replayed"
-        return steering.requeue(s.conn, s.workspace, items, by=s.actor, why=why, stagger_seconds=stagger or 0.0, dry_run=options["dry_run"])
+        return steering.requeue(
+            s.conn,
+            s.workspace,
+            items,
+            by=s.actor,
+            why=options["why"] or "replayed",
+            stagger_seconds=stagger or 0.0,
+            dry_run=options["dry_run"],
+            dead_only=True,
+        )
 
     _act("dead replay", act, options)
 
 
-@dead.command()
+@dead.command(epilog=ITEMS)
 @_picks
 def prune(**options: Any) -> None:
     """File dead letters away for good; their orders end dead, their history stays.
 
     \b
     Example:
-      shopfloor dead prune 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --why "the repository is gone"
+      shopfloor dead prune northwind-labs/tidewater#8 --why "the repository is gone"
     """
     from pipeline.burials import prune as file_away
 
@@ -149,6 +157,7 @@ def prune(**options: Any) -> None:
 def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
+    from pipeline.picking import named
 
     words = given(options["items"])
     said = any(options[name] for name in ("error", "lane", "flow", "every"))
@@ -158,27 +167,14 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
             hint="shopfloor dead list",
         )
     with session(Role.OPERATE, needs="operator") as s:
-        items = _chosen(s, words, options)
-        many_need_yes(max(len(items), 1 if words else 2), yes=options["yes"] or not items, dry_run=options["dry_run"], verb=verb)
-        results = [Result(str(one.item_id), one.subject, one.outcome, one.error) for one in act(s, items)]
-        if verb == "dead replay" and not options["dry_run"]:
-            ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])
+        found = named(s.conn, s.workspace, words) if words else _chosen(s, options)
+        results = carry_out(s, found, act, options, verb=verb, by_name=bool(words), rings=verb == "dead replay")
     report(results, options["form"], verb=verb)
 
 
-def _chosen(s: Any, words: Sequence[str], options: dict[str, Any]) -> list[Any]:
-    """Return the dead letters meant. Raises Conflict for one that is named and lives: requeue is for those."""
-    from console.session import one_id
-    from contracts.errors import Conflict
+def _chosen(s: Any, options: dict[str, Any]) -> Any:
     from pipeline.burials import dead_letters
+    from pipeline.picking import Picked
 
-    found = [
-        letter.item_id for letter in dead_letters(s.conn, s.workspace, error=options["error"], lane=options["lane"], flow=options["flow"])
-    ]
-    if not words:
-        return found
-    named = [one_id(word) for word in words]
-    living = [item for item in named if item not in set(found)]
-    if living:
-        raise Conflict(f"item {living[0]} is no dead letter", hint=f"shopfloor why {living[0]}", code="dead.not")
-    return named
+    letters = dead_letters(s.conn, s.workspace, error=options["error"], lane=options["lane"], flow=options["flow"])
+    return Picked([letter.item_id for letter in letters])

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import click
-from console.acting import Result, Span, given, many_need_yes, report, ring
+from console.acting import ITEMS, Span, carry_out, given, report
 from console.output import formats
 from contracts.errors import BadInput
 from contracts.lifecycle import LINE, Reason, Stage, State
@@ -36,7 +36,7 @@ def filters(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("items", nargs=-1, metavar="[ITEM…]")(command)
 
 
-@click.command()
+@click.command(epilog=ITEMS)
 @filters
 @click.option("--stagger", type=Span(), metavar="DURATION", help="spread them over this long instead of all at once: 10m, 2h")
 def requeue(stagger: float | None, **options: Any) -> None:
@@ -63,14 +63,14 @@ def requeue(stagger: float | None, **options: Any) -> None:
     _steer("requeue", act, options)
 
 
-@click.command()
+@click.command(epilog=ITEMS)
 @filters
 def rework(**options: Any) -> None:
     """Send waiting items to rework, with --why as a finding for the next attempt.
 
     \b
     Example:
-      shopfloor rework 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --why "look at the newest comment too"
+      shopfloor rework northwind-labs/tidewater#8 --why "look at the newest comment too"
     """
     from pipeline import steering
 
@@ -83,13 +83,14 @@ def rework(**options: Any) -> None:
     _steer("rework", act, options)
 
 
-@click.command()
+@click.command(epilog=ITEMS)
 @filters
 def cancel(**options: Any) -> None:
     """End items. What is being applied right now is left alone; open proposals end with their items.
 
     \b
     Example:
+      shopfloor cancel northwind-labs/tidewater#8
       shopfloor cancel --batch 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --dry-run
     """
     from pipeline import steering
@@ -103,26 +104,18 @@ def cancel(**options: Any) -> None:
 def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.picking import picked
+    from pipeline.picking import named, picked
 
-    pick = pick_of(given(options["items"]), options)
+    words = given(options["items"])
+    pick = _pick_of(words, options)
     with session(Role.OPERATE, needs="operator") as s:
-        items = picked(s.conn, s.workspace, pick)
-        # By filters even one item may be another than was meant.
-        many_need_yes(
-            max(len(items), 1 if pick.ids else 2),
-            yes=options["yes"] or not items,
-            dry_run=options["dry_run"],
-            verb=verb,
-        )
-        results = [Result(str(one.item_id), one.subject, one.outcome, one.error) for one in act(s, items)]
-        if not options["dry_run"] and verb != "cancel" and any(one.error is None for one in results):
-            ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])
+        found = named(s.conn, s.workspace, words) if words else picked(s.conn, s.workspace, pick)
+        results = carry_out(s, found, act, options, verb=verb, by_name=bool(words), rings=verb != "cancel")
     report(results, options["form"], verb=verb)
 
 
-def pick_of(words: Sequence[str], options: dict[str, Any]) -> Any:
-    """Return which items are meant. Raises BadInput when nothing was said, or both names and filters."""
+def _pick_of(words: Sequence[str], options: dict[str, Any]) -> Any:
+    """Return which items the filters mean. Raises BadInput when nothing was said, or both names and filters."""
     from console.session import one_id
     from pipeline.picking import Pick
 
@@ -135,4 +128,4 @@ def pick_of(words: Sequence[str], options: dict[str, Any]) -> Any:
     for name in ("order", "batch"):
         if name in said:
             said[name] = one_id(said[name])
-    return Pick(ids=tuple(one_id(word) for word in words), **said)
+    return Pick(**said)

@@ -92,6 +92,19 @@ def test_living_items_are_no_dead_letters(road: Road, admin: Connection, cli: An
     assert cli("dead", "list").stdout == "no dead letters\n"
 
 
+def test_letters_are_named_by_subject_and_the_living_among_them_are_left_alone(road: Road, admin: Connection, cli: Any) -> None:
+    buried(road, admin, 2)
+    assert cli("dead", "replay", "acme/widgets#1").exit_code == 0
+    assert "acme/widgets#2" in cli("dead", "show", "acme/widgets#2").stdout
+    assert cli("dead", "show", "acme/widgets#1").exit_code == 3
+    done = cli("dead", "replay", "-", "--yes", "--json", input="acme/widgets#1\nacme/widgets#2\nacme/widgets#3\n")
+    assert done.exit_code == 7
+    assert [(row["about"] or row["id"], row["code"]) for row in done.json["results"]] == [
+        ("acme/widgets#1", "dead.not"), ("acme/widgets#2", ""), ("acme/widgets#3", "not_found"),
+    ]  # fmt: skip
+    assert look(admin, "SELECT DISTINCT state FROM queue") == ["ready"]
+
+
 @pytest.mark.parametrize("verb", ["replay", "prune"])
 def test_saying_nothing_means_nothing(road: Road, admin: Connection, cli: Any, verb: str) -> None:
     buried(road, admin, 1)

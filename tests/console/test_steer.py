@@ -151,6 +151,60 @@ def test_a_dry_run_and_the_act_agree_on_every_item(shop: Shop, road: Road, admin
     assert would == did == [(names[0], "item.ended"), (names[1], ""), (names[2], "not_found")]
 
 
+def test_items_are_named_by_subject_order_and_beginning_each_once(road: Road, admin: Connection, cli: Any) -> None:
+    first, second, third = waiting_for_a_person(road, admin, 3)
+    [order] = look(admin, "SELECT order_id FROM items WHERE id = %s", second)
+    names = f"acme/widgets#1\n{first}\n{order}\n\n  {str(third)[:-2]}  \n"
+    done = cli("requeue", "-", "acme/widgets#3", "--yes", "--jsonl", input=names)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [str(first), str(second), str(third)]
+    assert look(admin, "SELECT DISTINCT state FROM queue") == ["ready"]
+
+
+def test_a_name_that_means_none_or_several_is_told_and_the_others_are_done(road: Road, admin: Connection, cli: Any) -> None:
+    items = waiting_for_a_person(road, admin, 3)
+    assert len({str(item)[:8] for item in items}) == 1, "taken in together, their ids begin alike"
+    shared = str(items[0])[:8]
+    names = ["acme/widgets#1", "acme/widgets#99", shared, "\x1b[31m", "acme/widgets#2"]
+    done = cli("cancel", *names, "--yes", "--jsonl")
+    assert done.exit_code == 7
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["id"], row["outcome"], row["code"]) for row in rows] == [
+        (str(items[0]), "cancelled", ""), (str(items[1]), "cancelled", ""),
+        ("acme/widgets#99", "refused", "not_found"), (shared, "refused", "input.bad"), ("\x1b[31m", "refused", "not_found"),
+    ]  # fmt: skip
+    assert look(admin, "SELECT item_id FROM queue") == [items[2]]
+    text = cli("cancel", "acme/widgets#99", shared, "acme/widgets#3", "--dry-run")
+    assert text.exit_code == 7
+    assert f"3 items start with '{shared}': expected one" in text.stdout
+    assert f"next for {shared}: type more of its id" in text.stdout
+    assert "next for acme/widgets#99: shopfloor items" in text.stdout
+    alone = cli("cancel", "acme/widgets#99")
+    assert (alone.exit_code, alone.stdout) == (3, "")
+    assert "no item, order or subject 'acme/widgets#99'" in alone.stderr
+
+
+def test_a_subject_that_is_open_in_two_flows_has_to_be_named_by_id(road: Road, admin: Connection, cli: Any) -> None:
+    [item] = waiting_for_a_person(road, admin)
+    order, other = uuid4(), uuid4()
+    admin.execute(
+        "INSERT INTO orders (id, workspace_id, batch_id, pod_id, flow, subject_key, revision, payload_sha256, submitter) "
+        "SELECT %s, workspace_id, batch_id, pod_id, 'label-sweep', subject_key, revision, payload_sha256, submitter FROM orders",
+        [order],
+    )
+    admin.execute(
+        "INSERT INTO items (id, workspace_id, order_id, batch_id, row_no, flow, payload_sha256) "
+        "SELECT %s, workspace_id, %s, batch_id, row_no, 'label-sweep', payload_sha256 FROM items",
+        [other, order],
+    )
+    refused = cli("cancel", "acme/widgets#1")
+    assert refused.exit_code == 2
+    assert "label-sweep" in refused.stderr
+    assert str(item) in refused.stderr
+    assert look(admin, "SELECT state FROM queue") == ["waiting"]
+    assert cli("cancel", str(item)).exit_code == 0
+
+
 def test_only_operators_steer(shop: Shop, road: Road, admin: Connection, cli: Any) -> None:
     [item] = waiting_for_a_person(road, admin)
     refused = cli("requeue", str(item), env={"SHOPFLOOR_TOKEN": person(shop, "ada", "reviewer")})
