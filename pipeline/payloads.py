@@ -17,13 +17,28 @@ _PAGE_ROWS = 500
 
 
 @dataclass(slots=True)
+class Looked:
+    """How far a rule looked."""
+
+    payloads: int = 0
+    no_answer: int = 0
+    """Those for which the rule has no answer, such as a missing field; they do not match."""
+    example: str = ""
+    """The first of those, and why."""
+
+    def add(self, more: "Looked") -> None:
+        """Count what was looked at later as well."""
+        self.payloads += more.payloads
+        self.no_answer += more.no_answer
+        self.example = self.example or more.example
+
+
+@dataclass(slots=True)
 class Matches:
     """What a rule found."""
 
     items: list[dict[str, Any]] = field(default_factory=list)
-    looked_at: int = 0
-    no_answer: int = 0
-    """Items for which the rule has no answer, such as a missing field; they do not match."""
+    looked: Looked = field(default_factory=Looked)
     next_cursor: UUID | None = None
     """Where the next question goes on; None when there is nothing after it."""
 
@@ -44,25 +59,27 @@ def matching(
             page = list_items(conn, wanted, limit=_PAGE_ROWS, after=after)
             bodies = read_bodies(conn, store, ((row["id"], row["payload_sha256"]) for row in page))
         for row in page:
-            found.looked_at += 1
             after = row["id"]
-            if _matches(where, bodies.get((row["id"], row["payload_sha256"])), found):
+            if _matches(where, row, bodies.get((row["id"], row["payload_sha256"])), found.looked):
                 found.items.append(row)
                 if len(found.items) == limit:
                     found.next_cursor = after
                     return found
         if len(page) < _PAGE_ROWS:
             return found
-        if found.looked_at >= MOST_LOOKED_AT:
+        if found.looked.payloads >= MOST_LOOKED_AT:
             found.next_cursor = after
             return found
 
 
-def _matches(where: Expression, body: bytes | None, found: Matches) -> bool:
+def _matches(where: Expression, row: dict[str, Any], body: bytes | None, looked: Looked) -> bool:
+    looked.payloads += 1
     try:
         if body is not None:
             return where.is_true({"item": json.loads(body)})
-    except ExpressionFailed:
-        pass
-    found.no_answer += 1
+        why = "its payload is not stored"
+    except ExpressionFailed as error:
+        why = error.message
+    looked.no_answer += 1
+    looked.example = looked.example or f"{row['subject']}: {why}"
     return False

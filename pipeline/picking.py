@@ -1,28 +1,18 @@
-"""Picking: which items an operator means, by name or by what they have in common."""
+"""Picking: which items an operator means, by name, by what they have in common, or by a rule over their payload."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
+from artifacts.blobs import BlobStore
 from contracts.errors import ShopfloorError
+from contracts.expressions import Expression
+from pipeline.payloads import Looked, matching
 from queues.database import Connection, transaction
-from queues.finding import find_items
+from queues.finding import Filter, find_items, list_ids
 
 MOST = 100_000
 """Items that one command may pick by filters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """Which items are meant: all that match every filter given."""
-
-    lane: str | None = None
-    stage: str | None = None
-    state: str | None = None
-    reason: str | None = None
-    flow: str | None = None
-    order: UUID | None = None
-    batch: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -31,25 +21,41 @@ class Picked:
 
     items: list[UUID]
     unknown: list[tuple[str, ShopfloorError]] = field(default_factory=list)
+    looked: Looked | None = None
+    """How far a rule looked; None when there was no rule."""
+    is_cut: bool = False
+    """True when more than MOST match; the first of them are picked."""
 
 
-_FILTERS = """
-SELECT q.item_id FROM queue q
- WHERE (%(lane)s::text IS NULL OR q.lane = %(lane)s) AND (%(stage)s::text IS NULL OR q.stage = %(stage)s)
-   AND (%(state)s::text IS NULL OR q.state = %(state)s) AND (%(flow)s::text IS NULL OR q.flow = %(flow)s)
-   AND (%(order)s::uuid IS NULL OR q.order_id = %(order)s)
-   AND (%(batch)s::uuid IS NULL OR EXISTS (SELECT FROM items i WHERE i.id = q.item_id AND i.batch_id = %(batch)s))
-   AND (%(reason)s::text IS NULL
-        OR EXISTS (SELECT FROM standing s WHERE s.item_id = q.item_id AND s.reason = %(reason)s))
- ORDER BY q.item_id LIMIT %(most)s
-"""
-
-
-def picked(conn: Connection, workspace: UUID, pick: Pick, *, most: int = MOST) -> Picked:
-    """Return the items that match a pick, at most `most`."""
-    values = {part.name: getattr(pick, part.name) for part in fields(pick)}
+def picked(conn: Connection, workspace: UUID, wanted: Filter, *, most: int = MOST) -> Picked:
+    """Return the items on the line that match a filter, at most `most`."""
     with transaction(conn, workspace):
-        return Picked([item for (item,) in conn.execute(_FILTERS, values | {"most": most})])
+        found = list_ids(conn, wanted, limit=most + 1)
+    return Picked(found[:most], is_cut=len(found) > most)
+
+
+def picked_by_rule(
+    conn: Connection, store: BlobStore, workspace: UUID, wanted: Filter, where: Expression, *,
+    most: int = MOST, tell: Callable[[int], None] = lambda _: None,
+) -> Picked:  # fmt: skip
+    """Return the items on the line that match a filter and a rule over their payload, at most `most`.
+
+    Unlike a list, which may stop and go on by its cursor, this looks at all: half of what was meant is not what was meant.
+    What is kept is ids. `tell` is called now and then with the number of payloads looked at.
+    """
+    looked = Looked()
+    found = Picked([], looked=looked)
+    after = None
+    while True:
+        part = matching(conn, store, workspace, wanted, where, limit=most + 1 - len(found.items), after=after)
+        found.items += [row["id"] for row in part.items]
+        looked.add(part.looked)
+        after = part.next_cursor
+        if after is None or len(found.items) > most:
+            found.is_cut = len(found.items) > most
+            del found.items[most:]
+            return found
+        tell(looked.payloads)
 
 
 def named(conn: Connection, workspace: UUID, names: Sequence[str]) -> Picked:

@@ -1,7 +1,7 @@
 """Finding items: by what people type (an id, its beginning, a subject key), and by filters, a page at a time."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -123,9 +123,24 @@ class Filter:
     state: str = ""
     reason: str = ""
     flow: str = ""
-    order: str = ""
+    order: UUID | None = None
     batch: UUID | None = None
     archived: bool = False
+
+
+def filter_of(conn: Connection, said: Mapping[str, Any]) -> Filter:
+    """Return the filter that a person's words make: an order by what `find_item` takes, a batch by what `find_batch` takes.
+
+    What is empty is left out, and a state in which items have ended looks there. Call inside a transaction over the workspace.
+    """
+    wanted = {name: value for name, value in said.items() if value}
+    if "order" in wanted:
+        wanted["order"] = find_item(conn, wanted["order"]).order_id
+    if "batch" in wanted:
+        wanted["batch"] = find_batch(conn, wanted["batch"])
+    if "state" in wanted and is_archived_state(wanted["state"]):
+        wanted["archived"] = True
+    return Filter(**wanted)
 
 
 # OFFSET 0: the view is asked row by row as the page is walked in order of ids, never for the whole queue at once.
@@ -133,10 +148,15 @@ _FROM_QUEUE = """
 SELECT q.item_id AS id, o.subject_key AS subject, q.flow, coalesce(k.name, '') AS cell, q.lane, q.stage, q.state,
        s.reason, s.since, s.waiting_on, CASE WHEN q.state = 'ready' THEN q.due_at END AS due_at, i.batch_id,
        i.payload_sha256
-  FROM queue q CROSS JOIN LATERAL (SELECT * FROM standing t WHERE t.item_id = q.item_id OFFSET 0) s
+  FROM queue q {standing}
   JOIN items i ON i.id = q.item_id JOIN orders o ON o.id = q.order_id LEFT JOIN contracts k ON k.id = q.contract_id
  WHERE {where} ORDER BY q.item_id LIMIT %(limit)s
 """
+_IDS_FROM_QUEUE = """
+SELECT q.item_id FROM queue q JOIN items i ON i.id = q.item_id
+  {standing} WHERE {where} ORDER BY q.item_id LIMIT %(limit)s
+"""
+_STANDING = "CROSS JOIN LATERAL (SELECT * FROM standing t WHERE t.item_id = q.item_id OFFSET 0) s"
 _FROM_ARCHIVE = """
 SELECT q.item_id AS id, o.subject_key AS subject, q.flow, coalesce(k.name, '') AS cell, q.lane, q.stage, q.state,
        NULL AS reason, q.archived_at AS since, '' AS waiting_on, NULL AS due_at, i.batch_id, i.payload_sha256,
@@ -159,7 +179,22 @@ def list_items(conn: Connection, wanted: Filter, *, limit: int, after: UUID | No
 
     `after` is the last id of the page before. Call inside a transaction over the workspace.
     """
-    values: dict[str, Any] = {"limit": limit, "after": after, "batch": wanted.batch}
+    where, values = _narrowed(wanted, after)
+    statement = (_FROM_ARCHIVE if wanted.archived else _FROM_QUEUE).format(where=where, standing=_STANDING)
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement, values | {"limit": limit}).fetchall()
+
+
+def list_ids(conn: Connection, wanted: Filter, *, limit: int) -> list[UUID]:
+    """Return up to `limit` ids of items on the line, oldest first, without asking each row why it stands there."""
+    where, values = _narrowed(wanted)
+    statement = _IDS_FROM_QUEUE.format(where=where, standing=_STANDING if wanted.reason else "")
+    return [item for (item,) in conn.execute(statement, values | {"limit": limit})]
+
+
+def _narrowed(wanted: Filter, after: UUID | None = None) -> tuple[str, dict[str, Any]]:
+    """Return a filter as a condition on q, i and s, with its values."""
+    values: dict[str, Any] = {"after": after, "order": wanted.order, "batch": wanted.batch}
     where = ["q.workspace_id = ANY (workspaces_in_use())"]
     for name in ("lane", "stage", "state", "flow"):
         if value := getattr(wanted, name):
@@ -169,16 +204,13 @@ def list_items(conn: Connection, wanted: Filter, *, limit: int, after: UUID | No
         reason = reason_named(wanted.reason)
         values["reason"] = reason.value
         where += [_IMPLIES[reason], "s.reason = %(reason)s"]
-    if wanted.order:
-        values["order"] = find_item(conn, wanted.order).order_id
+    if wanted.order is not None:
         where.append("q.order_id = %(order)s")
     if wanted.batch is not None:
         where.append("i.batch_id = %(batch)s")
     if after is not None:
         where.append("q.item_id < %(after)s" if wanted.archived else "q.item_id > %(after)s")
-    statement = _FROM_ARCHIVE if wanted.archived else _FROM_QUEUE
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement.format(where=" AND ".join(where)), values).fetchall()
+    return " AND ".join(where), values
 
 
 def reason_named(text: str) -> Reason:

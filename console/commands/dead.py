@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 from console.acting import ITEM, ITEMS, Span, carry_out, given, report
+from console.choosing import choose, where_option
 from console.output import cell, document, formats, listing, printable
 from contracts.errors import BadInput
 
@@ -99,6 +100,7 @@ def _picks(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--error", help="those whose error holds this text"),
             click.option("--lane", help="those of a lane"),
             click.option("--flow", help="those of a flow"),
+            where_option,
             click.option("--all", "every", is_flag=True, help="every dead letter"),
             click.option("--why", default="", help="kept with the act"),
             click.option("--yes", is_flag=True, help="more than one at once"),
@@ -160,10 +162,10 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
     from pipeline.picking import named
 
     words = given(options["items"])
-    said = any(options[name] for name in ("error", "lane", "flow", "every"))
+    said = any(options[name] for name in ("error", "lane", "flow", "where", "every"))
     if bool(words) == said:
         raise BadInput(
-            "name dead letters, or pick them with --error, --lane, --flow or --all: one of the two",
+            "name dead letters, or pick them with --error, --lane, --flow, --where or --all: one of the two",
             hint="shopfloor dead list",
         )
     with session(Role.OPERATE, needs="operator") as s:
@@ -176,5 +178,11 @@ def _chosen(s: Any, options: dict[str, Any]) -> Any:
     from pipeline.burials import dead_letters
     from pipeline.picking import Picked
 
-    letters = dead_letters(s.conn, s.workspace, error=options["error"], lane=options["lane"], flow=options["flow"])
-    return Picked([letter.item_id for letter in letters])
+    told = {name: options[name] for name in ("lane", "flow")}
+    letters = [letter.item_id for letter in dead_letters(s.conn, s.workspace, error=options["error"], **told)]
+    if not options["where"]:
+        return Picked(letters)
+    found = choose(s, told | {"state": "dead"}, options["where"])
+    matching = set(found.items)
+    found.items = [item for item in letters if item in matching]
+    return found

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import click
+from console.choosing import say_looked, where_option
 from console.output import cell, document, formats, listing, printable
 
 COLUMNS = ("id", "subject", "flow", "cell", "lane", "stage", "state", "reason", "since", "waiting_on", "due_at")
@@ -20,7 +21,7 @@ _ENDED = ("id", "subject", "cell", "stage", "state", "finding", "since")
 @click.option("--order", help="order id or subject key")
 @click.option("--batch", help="batch id, the beginning of one, or latest")
 @click.option("--archived", is_flag=True, help="what has ended, newest first")
-@click.option("--where", metavar="EXPR", help="a CEL rule over the payload, as `item`: item.labels.exists(l, l == 'bug')")
+@where_option
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--cursor", type=click.UUID, help="go on after this id, as the page before said")
 @formats(rows=True)
@@ -35,23 +36,17 @@ def items(form: str, limit: int, cursor: UUID | None, where: str | None, **filte
     from console.session import session
     from contracts.lifecycle import Role
     from queues.database import transaction
-    from queues.finding import Filter, find_batch, is_archived_state, list_items
+    from queues.finding import filter_of, list_items
 
     with session(Role.READ) as here:
-        batch = filters.pop("batch")
-        if batch:
-            with transaction(here.conn, here.workspace):
-                filters["batch"] = find_batch(here.conn, batch)
-        if filters["state"] and is_archived_state(filters["state"]):
-            filters["archived"] = True
-        wanted = Filter(**{name: value for name, value in filters.items() if value})
+        with transaction(here.conn, here.workspace):
+            wanted = filter_of(here.conn, filters)
         if where:
             from pipeline.payloads import matching, rule
 
             found = matching(here.conn, here.shop.store, here.workspace, wanted, rule(where), limit=limit, after=cursor)
             rows, following = found.items, found.next_cursor
-            missing = f", {found.no_answer} of them had no answer" if found.no_answer else ""
-            click.echo(f"looked at {found.looked_at} payloads{missing}", err=True)
+            say_looked(found.looked)
         else:
             with transaction(here.conn, here.workspace):
                 rows = list_items(here.conn, wanted, limit=limit + 1, after=cursor)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import click
 from console.acting import ITEMS, Span, carry_out, given, report
+from console.choosing import choose, where_option
 from console.output import formats
 from contracts.errors import BadInput
 from contracts.lifecycle import LINE, Reason, Stage, State
@@ -24,8 +25,9 @@ def filters(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--state", type=click.Choice(_QUEUED), help="all in a state"),
             click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="all that wait for this reason"),
             click.option("--flow", help="all of a flow"),
-            click.option("--order", help="all of an order"),
-            click.option("--batch", help="all of a batch"),
+            click.option("--order", help="all of an order: its id or subject key"),
+            click.option("--batch", help="all of a batch: its id, the beginning of it, or latest"),
+            where_option,
             click.option("--why", default="", help="kept in the history of each item"),
             click.option("--yes", is_flag=True, help="more than one at once"),
             click.option("--dry-run", is_flag=True, help="say what would be done, do nothing"),
@@ -46,6 +48,7 @@ def requeue(stagger: float | None, **options: Any) -> None:
     Example:
       shopfloor requeue --reason human --flow issue-sweep --dry-run
       shopfloor requeue --lane apply.tracker --state dead --stagger 10m --yes
+      shopfloor requeue --reason human --where "item.title.contains('crash')" --dry-run
     """
     from pipeline import steering
 
@@ -104,28 +107,16 @@ def cancel(**options: Any) -> None:
 def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.picking import named, picked
+    from pipeline.picking import named
 
     words = given(options["items"])
-    pick = _pick_of(words, options)
-    with session(Role.OPERATE, needs="operator") as s:
-        found = named(s.conn, s.workspace, words) if words else picked(s.conn, s.workspace, pick)
-        results = carry_out(s, found, act, options, verb=verb, by_name=bool(words), rings=verb != "cancel")
-    report(results, options["form"], verb=verb)
-
-
-def _pick_of(words: Sequence[str], options: dict[str, Any]) -> Any:
-    """Return which items the filters mean. Raises BadInput when nothing was said, or both names and filters."""
-    from console.session import one_id
-    from pipeline.picking import Pick
-
     said = {name: options[name] for name in _FILTERS if options[name]}
-    if bool(words) == bool(said):
+    if bool(words) == bool(said or options["where"]):
         raise BadInput(
             "name items, or pick them by filters: one of the two",
             hint="see what a filter picks: shopfloor items --lane LANE",
         )
-    for name in ("order", "batch"):
-        if name in said:
-            said[name] = one_id(said[name])
-    return Pick(**said)
+    with session(Role.OPERATE, needs="operator") as s:
+        found = named(s.conn, s.workspace, words) if words else choose(s, said, options["where"])
+        results = carry_out(s, found, act, options, verb=verb, by_name=bool(words), rings=verb != "cancel")
+    report(results, options["form"], verb=verb)

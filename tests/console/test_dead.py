@@ -105,6 +105,17 @@ def test_letters_are_named_by_subject_and_the_living_among_them_are_left_alone(r
     assert look(admin, "SELECT DISTINCT state FROM queue") == ["ready"]
 
 
+def test_letters_are_replayed_by_a_rule_over_their_payload(road: Road, admin: Connection, cli: Any) -> None:
+    first, second, third = buried(road, admin, 3)
+    push(admin, third, "requeue")
+    looked = cli("dead", "replay", "--error", "refused", "--where", "item.number != 1", "--dry-run", "--json")
+    assert [row["id"] for row in looked.json["results"]] == [str(second)]
+    assert looked.stderr == "looked at 2 payloads\n", "the living are not looked at"
+    assert cli("dead", "replay", "--where", "item.number == 1", "--yes").exit_code == 0
+    assert look(admin, "SELECT item_id FROM queue WHERE state = 'dead'") == [second]
+    assert look(admin, "SELECT state FROM queue WHERE item_id = %s", first) == ["ready"]
+
+
 @pytest.mark.parametrize("verb", ["replay", "prune"])
 def test_saying_nothing_means_nothing(road: Road, admin: Connection, cli: Any, verb: str) -> None:
     buried(road, admin, 1)

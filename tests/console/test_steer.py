@@ -7,10 +7,12 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.errors import InsufficientPrivilege
 from contracts.lifecycle import APPROVE, Cause, Role
-from pipeline import steering
+from pipeline import payloads, steering
 from pipeline.clearances import Answer, decide
 from pipeline.compose import Shop
+from pipeline.picking import picked_by_rule
 from queues.database import Connection, transaction
+from queues.finding import Filter
 from queues.mover import Planned, Route, perform
 from tests.hands import intend, lease, push, waiting_for_a_person
 from tests.line import Road
@@ -203,6 +205,52 @@ def test_a_subject_that_is_open_in_two_flows_has_to_be_named_by_id(road: Road, a
     assert str(item) in refused.stderr
     assert look(admin, "SELECT state FROM queue") == ["waiting"]
     assert cli("cancel", str(item)).exit_code == 0
+
+
+def test_a_rule_over_the_payload_picks_together_with_the_other_filters(road: Road, admin: Connection, cli: Any) -> None:
+    items = waiting_for_a_person(road, admin, 4)
+    push(admin, items[3], "requeue")
+    rule = "item.number > 2 && item.title.contains('Unheard')"
+    looked = cli("cancel", "--reason", "human", "--where", rule, "--dry-run", "--jsonl")
+    assert [json.loads(line)["about"] for line in looked.stdout.splitlines()] == ["acme/widgets#3"]
+    assert looked.stderr == "looked at 3 payloads\n"
+    assert cli("cancel", "--reason", "human", "--where", rule).exit_code == 2, "by a rule even one needs --yes"
+    assert cli("cancel", "--reason", "human", "--where", rule, "--yes").exit_code == 0
+    assert look(admin, "SELECT item_id FROM queue ORDER BY item_id") == [items[0], items[1], items[3]]
+    done = cli("requeue", "--where", "item.number == 2", "--batch", "latest", "--order", "acme/widgets#2", "--yes")
+    assert (done.exit_code, f"due: {items[1]}" in done.stdout) == (0, True)
+    assert cli("rework", "--where", "item.number == 1", "--why", "again", "--dry-run", "--json").json["done"] == 1
+
+
+def test_a_rule_that_is_none_does_nothing_and_one_without_an_answer_says_for_which(road: Road, admin: Connection, cli: Any) -> None:
+    waiting_for_a_person(road, admin, 2)
+    wrong = cli("cancel", "--where", "item.(", "--yes")
+    assert wrong.exit_code == 2
+    assert "--where: not a CEL expression" in wrong.stderr
+    assert cli("cancel", "acme/widgets#1", "--where", "true").exit_code == 2, "a name or a rule, not both"
+    some = cli("cancel", "--where", "item.number == 1 || item.milestone.title == 'x'", "--yes", "--json")
+    assert (some.exit_code, [row["about"] for row in some.json["results"]]) == (0, ["acme/widgets#1"])
+    assert "looked at 2 payloads, 1 of them had no answer and do not match, such as acme/widgets#2: " in some.stderr
+    assert "there is no field" in some.stderr
+    none = cli("cancel", "--where", "item.number + 1", "--yes")
+    assert (none.exit_code, none.stdout) == (0, "nothing to cancel\n")
+    assert "expected true or false" in none.stderr
+    assert look(admin, "SELECT count(*) FROM queue") == [1]
+
+
+def test_a_rule_looks_at_more_payloads_than_one_question_may(
+    shop: Shop, road: Road, admin: Connection, workspace: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payloads, "_PAGE_ROWS", 2)
+    monkeypatch.setattr(payloads, "MOST_LOOKED_AT", 2)
+    items = waiting_for_a_person(road, admin, 7)
+    told: list[int] = []
+    with shop.connect(Role.OPERATE) as conn:
+        odd = payloads.rule("item.number % 2 == 1")
+        found = picked_by_rule(conn, shop.store, workspace, Filter(), odd, tell=told.append)
+        assert (found.items, found.is_cut, told) == (items[::2], False, [2, 4, 6])
+        cut = picked_by_rule(conn, shop.store, workspace, Filter(), odd, most=2)
+        assert (cut.items, cut.is_cut) == (items[:4:2], True)
 
 
 def test_only_operators_steer(shop: Shop, road: Road, admin: Connection, cli: Any) -> None:

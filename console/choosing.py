@@ -1,0 +1,44 @@
+"""Choosing items by what is in them: the option `--where`, and what is said about how far it looked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from console.output import printable, progress, progress_done
+
+where_option = click.option(
+    "--where", metavar="EXPR", help="a CEL rule over the payload, as `item`: item.labels.exists(l, l == 'bug')"
+)  # fmt: skip
+
+
+def choose(s: Any, said: Mapping[str, Any], where: str | None) -> Any:
+    """Return the items on the line that match every filter and the rule, and say on stderr what was left out."""
+    from pipeline.payloads import rule
+    from pipeline.picking import MOST, picked, picked_by_rule
+    from queues.database import transaction
+    from queues.finding import filter_of
+
+    compiled = rule(where) if where else None
+    with transaction(s.conn, s.workspace):
+        wanted = filter_of(s.conn, said)
+    if compiled is None:
+        found = picked(s.conn, s.workspace, wanted)
+    else:
+        try:
+            found = picked_by_rule(
+                s.conn, s.shop.store, s.workspace, wanted, compiled, tell=lambda n: progress(f"looked at {n:,} payloads")
+            )
+        finally:
+            progress_done()
+        say_looked(found.looked)
+    if found.is_cut:
+        click.echo(f"more than {MOST:,} match: the first of them are taken; narrow it by another filter", err=True)
+    return found
+
+
+def say_looked(looked: Any) -> None:
+    """Say on stderr how many payloads a rule looked at, and for which it had no answer."""
+    missing = (
+        f", {looked.no_answer} of them had no answer and do not match, such as {printable(looked.example)}" if looked.no_answer else ""
+    )
+    click.echo(f"looked at {looked.payloads} payloads{missing}", err=True)
