@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -43,8 +44,12 @@ class BlobStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(exist_ok=True, mode=0o700)
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            with aside.open("wb") as file:
+            # A name of its own, and never a link: other users may write in this folder, and we may be root.
+            aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with open(handle, "wb") as file:
+                # As readable as the folder is, whatever the umask: who shares the store must read what each of them wrote.
+                os.fchmod(handle, 0o600 | path.parent.stat().st_mode & 0o044)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

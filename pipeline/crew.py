@@ -10,15 +10,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import structlog
 from contracts.errors import Conflict, Refused, ShopfloorError
+from contracts.lifecycle import Role
 from pipeline.compose import ROLE_NAMES, Shop
+from pipeline.separation import Separation, environment_for, separate
 from queues.embedded import attach_or_start
+from queues.embedded.processes import become
 
 log = structlog.get_logger()
 
@@ -59,14 +63,27 @@ class Post:
     falls: int = 0
     due_at: float = field(default=0.0)
 
+    @property
+    def role(self) -> Role:
+        """The login that its process takes."""
+        return {"apply": Role.APPLY, "sweeper": Role.SWEEP}.get(self.name, Role.PROPOSE)
+
 
 class Crew:
     """Starts the posts, starts those again that end, and stops all when told to."""
 
-    def __init__(self, posts: Mapping[str, Sequence[str]], *, log_dir: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        posts: Mapping[str, Sequence[str]],
+        *,
+        log_dir: Path,
+        environment: Mapping[str, str] | None = None,
+        separation: Separation | None = None,
+    ) -> None:
         self.posts = [Post(name, argv) for name, argv in posts.items()]
         self._log_dir = log_dir
         self._environment = {**os.environ, **(environment or {})}
+        self._separation = separation
 
     def start(self) -> None:
         """Start every post."""
@@ -76,13 +93,22 @@ class Crew:
 
     def _start(self, post: Post) -> None:
         environment = dict(self._environment)
-        if post.name != "apply":
+        if post.role is not Role.APPLY:
             # Only apply may read target credentials.
             environment.pop("SHOPFLOOR_GITHUB_TOKEN", None)
+        argv = post.argv
+        if self._separation is not None and (footing := self._separation.footings.get(post.role)):
+            try:
+                environment = environment_for(self._separation.settings, post.role, environment)
+            except ShopfloorError as error:
+                log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=_DELAYS[-1])
+                post.due_at = time.monotonic() + _DELAYS[-1]
+                return
+            argv = become(footing, argv, dies_with_parent=True)
         with (self._log_dir / f"{post.name}.log").open("ab") as out:
             # A group of its own: Ctrl-C at the crew's terminal would reach it beside our own signal, and two mean "at once".
             post.process = subprocess.Popen(
-                post.argv,
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -131,8 +157,12 @@ class Crew:
 
 def run_foreground(shop: Shop) -> int:
     """Keep the crew alive until SIGTERM or SIGINT; then drain. One crew per data folder."""
-    with only_one(shop):
-        crew = Crew(roster(shop), log_dir=shop.data_dir / "log")
+    with only_one(shop) as record:
+        separation = separate(shop)
+        for gap in separation.gaps:
+            log.warning("crew.not_separated", gap=gap)
+        record(unseparated=separation.gaps)
+        crew = Crew(roster(shop), log_dir=shop.data_dir / "log", separation=separation)
         stop = threading.Event()
 
         def told(*_: object) -> None:
@@ -166,8 +196,8 @@ def _pid_path(shop: Shop) -> Path:
 
 
 @contextlib.contextmanager
-def only_one(shop: Shop) -> Iterator[None]:
-    """Hold the crew's lock and say who holds it. Raises Conflict when another crew works on this data folder."""
+def only_one(shop: Shop) -> Iterator[Callable[..., None]]:
+    """Hold the crew's lock; what is yielded says who holds it, and more. Raises Conflict when another crew works on this data folder."""
     path = _pid_path(shop)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("a+") as file:
@@ -179,9 +209,12 @@ def only_one(shop: Shop) -> Iterator[None]:
             ) from None
         file.truncate(0)
         me = psutil.Process()
-        file.write(json.dumps({"pid": me.pid, "started": me.create_time()}))
-        file.flush()
-        yield
+
+        def record(**more: object) -> None:
+            file.write(json.dumps({"pid": me.pid, "started": me.create_time(), **more}))
+            file.flush()
+
+        yield record
         file.truncate(0)
 
 
@@ -193,11 +226,24 @@ def running(shop: Shop) -> psutil.Process | None:
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return None  # nobody holds it: what is written there is old
-            said = json.loads(file.read() or "{}")
-        process = psutil.Process(said["pid"])
-        return process if abs(process.create_time() - said["started"]) < 1 else None
+            return _process(json.loads(file.read() or "{}"))
     except (OSError, ValueError, KeyError, psutil.Error):
         return None
+
+
+def _process(said: dict[str, Any]) -> psutil.Process | None:
+    process = psutil.Process(said["pid"])
+    return process if abs(process.create_time() - said["started"]) < 1 else None
+
+
+def unseparated(shop: Shop) -> list[str]:
+    """Return what the running crew could not separate although it is root; a line each, with the remedy."""
+    # Read without the lock, as everywhere but in `running`: trying it could keep a crew that starts from taking it.
+    with contextlib.suppress(OSError, ValueError, KeyError, psutil.Error):
+        said = json.loads(_pid_path(shop).read_text(encoding="ascii"))
+        if _process(said) is not None:
+            return list(said["unseparated"])
+    return []
 
 
 def start_background(shop: Shop) -> int:

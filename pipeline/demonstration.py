@@ -16,6 +16,7 @@ from pipeline.compose import Shop
 from pipeline.crew import running, stop_background
 from pipeline.intake import Report, take_in
 from pipeline.people import ensure_actor, issue_token
+from pipeline.separation import as_who_applies
 from pipeline.setup import SERVICE, load_registry
 from pipeline.sources import Row, Source, open_source
 from pipeline.taking import open_intake
@@ -61,7 +62,9 @@ def tokens(conn: Connection, workspace: UUID) -> tuple[str, str]:
 
 def take_export(shop: Shop, path: Path, progress: Callable[[Report, Source], None]) -> Report:
     """Make a local tracker of the export's open items, then take the export in."""
-    seed(shop.tracker_dir, _open_rows(path))
+    rows = list(_open_rows(path))  # read as ourselves: who applies may not be allowed to
+    with as_who_applies(shop):
+        seed(shop.tracker_dir, rows)
     with shop.connect(Role.INTAKE, name="demo-intake") as conn, open_source(str(path)) as source:
         job = open_intake(
             conn, shop.store, shop.workspace_id(conn), FLOW, load_registry(), submitter=SERVICE, doorbell=shop.doorbell(), progress=progress

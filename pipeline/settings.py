@@ -43,6 +43,12 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(None, description="token of the actor that commands act as; unset: the OS user on the embedded default")
     floor: Path | None = Field(None, description="floor file; unset: the nearest floor.yaml upward, then the built-in one")
     workers: int = Field(2, ge=1, le=64, description="propose worker processes that `up` starts")
+    crew_ids: int = Field(
+        60800,
+        ge=0,
+        le=4_294_967_290,
+        description="as root: first of four user and group ids that `up` gives to its posts; 0: all stay root",
+    )
     threads: int = Field(1, ge=1, le=64, description="batches that one worker process works on at a time")
     batch: int = Field(200, ge=1, le=1000, description="items that one claim may lease")
     mode: Literal["fused", "strict"] = Field(

@@ -26,10 +26,13 @@ def up(foreground: bool, form: str) -> None:
     if foreground:
         raise SystemExit(crew.run_foreground(shop))
     pid = crew.start_background(shop)
+    gaps = crew.unseparated(shop)
     if form == "json":
-        document({"pid": pid, "data_dir": shop.data_dir, "posts": list(crew.roster(shop))})
+        document({"pid": pid, "data_dir": shop.data_dir, "posts": list(crew.roster(shop)), "unseparated": gaps})
         return
     click.echo(f"up: {', '.join(crew.roster(shop))} (crew {pid}, logs in {shop.data_dir / 'log'})")
+    for gap in gaps:
+        click.secho(f"not separated: {gap}", fg="yellow")
     click.echo("next: shopfloor status   ·   shopfloor intake FILE --flow issue-sweep   ·   shopfloor down")
 
 

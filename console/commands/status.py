@@ -29,17 +29,21 @@ def status(check: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
+    from pipeline.crew import unseparated
     from queues.board import read_board
 
     with session(Role.READ) as here:
         board = read_board(here.conn, here.workspace)
         broker = _broker(here.shop)
         name = here.shop.settings.workspace
+        gaps = unseparated(here.shop)
     attention = board.needs_attention or broker is False
     if form == "json":
-        document({"workspace": name, "broker": _up(broker)} | board.as_dict() | {"ok": not attention})
+        document({"workspace": name, "broker": _up(broker), "unseparated": gaps} | board.as_dict() | {"ok": not attention})
     else:
         _say(board, name, broker, brief=check)
+        for gap in gaps if not check else ():
+            click.echo(_paint(f"  crew     not separated: {printable(gap)}", "yellow"))
     if check and attention:
         raise SystemExit(1)
 

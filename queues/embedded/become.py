@@ -1,21 +1,25 @@
-"""A small program that becomes a server: it sheds root, leaves the caller's session, and executes.
+"""A small program that becomes a server, or a post of the crew: it sheds root and executes.
 
-Run by path with `python -I -S`, so that no code runs between fork and exec in a process with threads, and so that
-the server is nobody's child: a command that goes on living never has a dead server as its zombie.
-Its one argument is a JSON object; with `detach` it prints the server's process id and ends.
-It imports nothing of shopfloor.
+Run by path with `python -I -S`, so that no code runs between fork and exec in a process with threads. With `detach` it
+leaves the caller's session, prints the server's process id and ends, so that the server is nobody's child: a command
+that goes on living never has a dead server as its zombie.
+Its one argument is a JSON object, which everybody can read: secrets come by the environment. It imports nothing of shopfloor.
 """
 
 import ctypes
 import json
 import os
+import signal
 import sys
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
+_CLONE_NEWNS = 0x20000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_SLAVE = 2, 4, 1 << 12, 1 << 14, 1 << 19
 
 
 def main() -> None:
@@ -28,17 +32,43 @@ def main() -> None:
                 os.write(1, b"%d\n" % child)
                 os._exit(0)
             os.dup2(2, 1)
+        if plan["closed"]:
+            _open_up(plan["closed"], plan["passages"])
         os.umask(0o077)
         if plan["oom_score"] is not None:
             _shelter(plan["oom_score"])
         if plan["uid"] is not None:
             _shed_root(plan["uid"], plan["gid"], search=plan["search"])
-        os.chdir(plan["cwd"])
-        os.execve(plan["argv"][0], plan["argv"], plan["env"])
+        if plan["dies_with_parent"]:
+            # Here, because a change of user undoes it.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if plan["cwd"] is not None:
+            os.chdir(plan["cwd"])
+        os.execve(plan["argv"][0], plan["argv"], os.environ if plan["env"] is None else plan["env"])
     except OSError as error:
         what = error.filename or f"user {plan['uid']}"
         os.write(2, f"{plan['argv'][0]} was not started as {what}: {error.strerror}\n".encode())
         os._exit(126)
+
+
+def _open_up(closed: list[str], passages: list[str]) -> None:
+    """Leave of each closed folder only the passages, for every user to reach; for this process and its children alone."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
+        words = (os.fsencode(word) for word in (source, target, kind))
+        _checked(libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(data)), f"mount on {target}")
+
+    os.umask(0o022)
+    _checked(libc.unshare(_CLONE_NEWNS), "unshare")
+    mount("none", "/", "", _MS_REC | _MS_SLAVE, "")  # nothing that is mounted from here on is seen outside
+    handles = [os.open(path, os.O_PATH | os.O_DIRECTORY) for path in passages]
+    for folder in closed:
+        mount("none", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=256k")
+    for path, handle in zip(passages, handles, strict=True):
+        os.makedirs(path, exist_ok=True)
+        mount(f"/proc/self/fd/{handle}", path, "", _MS_BIND | _MS_REC, "")
+        os.close(handle)
 
 
 def _shelter(score: int) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,26 @@ from queues.embedded.place import Place
 
 _BECOME = str(Path(__file__).with_name("become.py"))
 _LOG_BYTES = 10 * 1024 * 1024
+# Nothing of the caller's environment: PGDATA, LD_PRELOAD or a locale would change what runs.
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LC_ALL": "C",
+    "TZ": "UTC",
+    # The server is sheltered, a query that eats the memory is not.
+    "PG_OOM_ADJUST_FILE": "/proc/self/oom_score_adj",
+    "PG_OOM_ADJUST_VALUE": "0",
+}
 
 
 @dataclass(frozen=True)
 class Footing:
-    """As whom, and with which right, the servers of a place run."""
+    """As whom, and with which right, the servers of a place or the posts of a crew run."""
 
     account: Account | None
-    search: bool
+    search: bool = False
+    closed: tuple[Path, ...] = ()
+    """Folders of which the process sees nothing but the passages, which it may enter then."""
+    passages: tuple[Path, ...] = ()
 
 
 def is_live(pid: int, program: str, path: Path) -> bool:
@@ -69,7 +81,7 @@ def start(place: Place, footing: Footing, argv: Sequence[str], *, log: Path, std
     rotate(log)
     with open(log, "ab", opener=_private) as output:
         helper = subprocess.run(
-            _become(footing, argv, cwd=place.root, detach=True),
+            become(footing, argv, cwd=place.root, detach=True, env=_ENVIRONMENT),
             input=stdin.encode(),
             stdout=subprocess.PIPE,
             stderr=output,
@@ -83,7 +95,7 @@ def start(place: Place, footing: Footing, argv: Sequence[str], *, log: Path, std
 def run(footing: Footing, argv: Sequence[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Return what a program of the servers' did and said, run to its end as their user."""
     return subprocess.run(
-        _become(footing, argv, cwd=cwd, detach=False),
+        become(footing, argv, cwd=cwd, env=_ENVIRONMENT),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -140,25 +152,29 @@ def _is(process: psutil.Process, program: str, path: str) -> bool:
     return bool(argv) and os.path.basename(argv[0]) == program and path in argv[1:]
 
 
-def _become(footing: Footing, argv: Sequence[str], *, cwd: Path, detach: bool) -> list[str]:
+def become(
+    footing: Footing,
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    detach: bool = False,
+    env: Mapping[str, str] | None = None,
+    dies_with_parent: bool = False,
+) -> list[str]:
+    """Return the command that becomes `argv` on `footing`; without `cwd` and `env`, in the caller's folder and environment."""
     account = footing.account
     plan = {
         "argv": list(argv),
-        "cwd": str(cwd),
+        "cwd": str(cwd) if cwd else None,
         "uid": account.uid if account else None,
         "gid": account.gid if account else None,
         "search": footing.search,
+        "closed": [str(path) for path in footing.closed],
+        "passages": [str(path) for path in footing.passages],
         "detach": detach,
+        "dies_with_parent": dies_with_parent,
         "oom_score": -800 if account and detach else None,
-        # Nothing of the caller's environment: PGDATA, LD_PRELOAD or a locale would change what runs.
-        "env": {
-            "PATH": "/usr/bin:/bin",
-            "LC_ALL": "C",
-            "TZ": "UTC",
-            # The server is sheltered, a query that eats the memory is not.
-            "PG_OOM_ADJUST_FILE": "/proc/self/oom_score_adj",
-            "PG_OOM_ADJUST_VALUE": "0",
-        },
+        "env": env,
     }
     return [sys.executable, "-I", "-S", _BECOME, json.dumps(plan)]
 

@@ -91,7 +91,10 @@ def locked(path: Path, *, wait_seconds: float) -> Iterator[None]:
     lock = path.parent / ".locks" / path.stem
     try:
         lock.parent.mkdir(exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except PermissionError:  # made by another user: locked as well by who may only read it, but on NFS
+            handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise TargetUnavailable(f"{lock} cannot be opened: {error.strerror}; {path.name} is unchanged") from error
     try:
@@ -139,7 +142,8 @@ def replace(path: Path, document: dict[str, Any], *, seen: Stamp) -> None:
 
 def write_aside(aside: Path, data: bytes, *, mode: int, sync: bool = True) -> None:
     """Write a file whole at a name where nobody looks, replacing what a killed writer left there."""
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    aside.unlink(missing_ok=True)  # by its name: it may belong to another user, or be a link
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with open(handle, "wb") as file:
         os.fchmod(handle, mode)
         file.write(data)

@@ -1,0 +1,238 @@
+"""Separation: as root, each role of the crew runs as a user of its own, and is handed the database address of that role alone.
+
+The users are numbers, from SHOPFLOOR_CREW_IDS on: the group that shares the store, propose, apply, sweep. No accounts are
+made for them. Where it cannot be done the posts stay root, and a gap says which, why, and what to do about it.
+"""
+
+import contextlib
+import grp
+import os
+import pwd
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contracts.errors import Refused
+from contracts.lifecycle import Role
+from pipeline.compose import Shop, open_shop
+from pipeline.settings import PREFIX, Settings
+from queues.embedded.account import Account, first_closed, hold_search
+from queues.embedded.place import make_directories
+from queues.embedded.processes import Footing, become
+
+_TRIAL = "import os, sys; os.chdir(sys.argv[1]); import console, pipeline.staffing, pipeline.sweeper"
+_TRIAL_SECONDS = 60
+_SHARED = stat.S_ISGID | 0o770
+_ELSEWHERE = "or keep shopfloor where every user may enter (SHOPFLOOR_VENV, SHOPFLOOR_DATA_DIR)"
+
+
+@dataclass(frozen=True)
+class Separation:
+    """As whom the posts of each role run; a role that is not named runs as the crew does."""
+
+    settings: Settings
+    footings: Mapping[Role, Footing] = field(default_factory=dict)
+    gaps: tuple[str, ...] = ()
+    """What is not separated although the crew is root, each a line that ends with the remedy."""
+
+
+def separate(shop: Shop) -> Separation:
+    """Return as whom each role runs, what they need in the data folder being theirs. Nothing is done unless we are root."""
+    if os.geteuid() != 0:
+        return Separation(shop.settings)
+    try:
+        accounts = _accounts(shop.settings)
+        footings = {role: _footing(shop, account) for role, account in accounts.items()}
+        _try_out(shop, footings[Role.PROPOSE])
+        _share(shop.store.folder, accounts[Role.PROPOSE].gid)
+    except (Refused, OSError) as error:
+        return Separation(shop.settings, gaps=(f"every post runs as root: {_said(error)}",))
+    try:
+        _give_tracker(shop, accounts[Role.APPLY])
+    except (Refused, OSError) as error:
+        del footings[Role.APPLY]
+        return Separation(shop.settings, footings, (f"apply runs as root: {_said(error)}",))
+    return Separation(shop.settings, footings)
+
+
+def environment_for(settings: Settings, role: Role, base: Mapping[str, str]) -> dict[str, str]:
+    """Return `base` with the addresses that a post of `role` needs, and without those of others and a person's token.
+
+    Raises what opening the shop raises: the services may be down.
+    """
+    shop = open_shop(settings, start=False)
+    kept = {name: value for name, value in base.items() if not _is_secret(name.upper())}
+    token = settings.github_token
+    return (
+        kept
+        | {
+            f"{PREFIX}DATABASE_URL_{role.upper()}": shop.url(role),
+            f"{PREFIX}BROKER_URL": shop.broker_url,
+            f"{PREFIX}DATA_DIR": str(shop.data_dir.absolute()),
+            f"{PREFIX}TRACKER_DIR": str(shop.tracker_dir.absolute()),
+            "HOME": "/nonexistent",  # root's own cannot be entered, and libraries take that for an error
+        }
+        | ({f"{PREFIX}GITHUB_TOKEN": token.get_secret_value()} if token and role is Role.APPLY else {})
+    )
+
+
+def _is_secret(name: str) -> bool:
+    others = (f"{PREFIX}TOKEN", f"{PREFIX}GITHUB_TOKEN", f"{PREFIX}BROKER_URL")
+    return name.startswith(f"{PREFIX}DATABASE_URL") or name in others
+
+
+@contextlib.contextmanager
+def as_who_applies(shop: Shop) -> Iterator[None]:
+    """Write to the tracker folder as the user that applies to it, where that is not us; a missing folder is made his.
+
+    Root that wrote there itself would leave files that this user cannot replace, and could be led elsewhere by a link.
+    """
+    account = _who_applies(shop)
+    if account is None:
+        yield
+        return
+    group = os.getegid()
+    os.setegid(account.gid)
+    os.seteuid(account.uid)
+    hold_search()  # the data folder may lie where he cannot enter
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+
+
+def _who_applies(shop: Shop) -> Account | None:
+    if os.geteuid() != 0:
+        return None
+    try:
+        account = _accounts(shop.settings)[Role.APPLY]
+    except Refused:
+        return None
+    folder = shop.tracker_dir.absolute()
+    if shop.settings.tracker_dir and first_closed(account, folder):
+        return None
+    if not folder.exists():
+        make_directories(folder, 0o755)
+        os.chown(folder, account.uid, account.gid)
+    return account if folder.stat().st_uid == account.uid else None
+
+
+def _accounts(settings: Settings) -> dict[Role, Account]:
+    """Return the users of the roles. Raises Refused when they are turned off, unknown to this system, or somebody's."""
+    first = settings.crew_ids
+    if sys.platform != "linux":
+        raise Refused("posts become users of their own on Linux alone", hint="run shopfloor as a user other than root")
+    if not first:
+        raise Refused(f"{PREFIX}CREW_IDS is 0", hint=f"unset {PREFIX}CREW_IDS")
+    for number in range(first, first + 4):
+        for kind, name in _names(number):
+            if not name.startswith("shopfloor-"):
+                raise Refused(f"{kind} {number} is {name}", hint=f"set {PREFIX}CREW_IDS to the first of four numbers that nobody has")
+    return {
+        Role.PROPOSE: Account("shopfloor-propose", first + 1, first),
+        Role.APPLY: Account("shopfloor-apply", first + 2, first),
+        Role.SWEEP: Account("shopfloor-sweep", first + 3, first + 3),
+    }
+
+
+def _names(number: int) -> Iterator[tuple[str, str]]:
+    with contextlib.suppress(KeyError):
+        yield "user", pwd.getpwuid(number).pw_name
+    with contextlib.suppress(KeyError):
+        yield "group", grp.getgrgid(number).gr_name
+
+
+def _footing(shop: Shop, account: Account) -> Footing:
+    """Return how `account` gets to the code and to the data folder, where these lie under a folder that it cannot enter."""
+    closed, passages = set(), set()
+    for path in _needed(shop):
+        if (folder := first_closed(account, path)) and path.is_dir() and folder not in (path, Path("/")):
+            closed.add(folder)
+            passages.add(path)
+    outer = (path for path in sorted(passages) if not passages & set(path.parents))
+    return Footing(account, closed=tuple(sorted(closed)), passages=tuple(outer))
+
+
+def _needed(shop: Shop) -> Iterator[Path]:
+    ours: list[str | Path] = [Path(sys.executable).parent, sys.prefix, sys.base_prefix, *sys.path, Path(__file__).parents[1], shop.data_dir]
+    for path in ours:
+        yield Path(path).absolute()
+        yield Path(path).resolve()
+
+
+def _try_out(shop: Shop, footing: Footing) -> None:
+    """Start shopfloor on `footing`, which tells more than any look at modes. Raises Refused with what is in the way."""
+    account = footing.account
+    assert account is not None
+    tried = subprocess.run(
+        become(footing, [sys.executable, "-P", "-c", _TRIAL, str(shop.data_dir)]),
+        env=environment_for(shop.settings, Role.PROPOSE, os.environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_TRIAL_SECONDS,
+        check=False,
+    )
+    if tried.returncode == 0:
+        return
+    for path in _needed(shop):
+        if closed := first_closed(account, path):
+            raise Refused(f"user {account.uid} cannot enter {closed}, which {path} lies under", hint=f"chmod o+x {closed}, {_ELSEWHERE}")
+    said = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1]
+    raise Refused(f"as user {account.uid} shopfloor does not start: {said[:200]}", hint=f"let every user read its files, {_ELSEWHERE}")
+
+
+def _share(folder: Path, gid: int) -> None:
+    """Leave the store with a folder for every first byte that the group may write in, and all bytes readable for it.
+
+    The store itself stays closed to writing: who could replace a folder in it by a link would lead root's writing elsewhere.
+    """
+    make_directories(folder, 0o750)
+    _refuse_strangers(folder, {0}, hint=f"chown -R 0:0 {folder}")
+    os.chown(folder, 0, gid)
+    folder.chmod(0o750)
+    for number in range(256):
+        part = folder / f"{number:02x}"
+        make_directories(part, 0o700)
+        seen = part.lstat()
+        if (seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)) == (0, gid, _SHARED):
+            continue
+        os.chown(part, 0, 0)
+        part.chmod(0o700)  # root's alone, until what lies in it is readable for the group
+        for entry in os.scandir(part):
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_nlink == 1:
+                os.chown(entry.path, -1, gid, follow_symlinks=False)
+                os.chmod(entry.path, 0o640)
+        os.chown(part, 0, gid)
+        part.chmod(_SHARED)
+
+
+def _give_tracker(shop: Shop, account: Account) -> None:
+    """Leave the tracker's folders the user's who applies. Raises Refused for a tracker that is neither his nor ours to give."""
+    folder = shop.tracker_dir.absolute()
+    if shop.settings.tracker_dir and (closed := first_closed(account, folder)):
+        raise Refused(f"user {account.uid} cannot enter {closed}, which {folder} lies under", hint=f"chmod o+x {closed}")
+    if not folder.exists():
+        return
+    ours = {account.uid} if shop.settings.tracker_dir else {account.uid, 0}
+    _refuse_strangers(folder, ours, hint=f"chown -R {account.uid}:{account.gid} {folder}")
+    # Folders alone, by handles that follow no link: an issue file is replaced, never written in, and its owner can plant links.
+    for _, _, _, handle in os.fwalk(folder):
+        if os.fstat(handle).st_uid == 0:
+            os.fchown(handle, account.uid, account.gid)
+
+
+def _refuse_strangers(folder: Path, owners: set[int], *, hint: str) -> None:
+    if (owner := folder.stat().st_uid) not in owners:
+        raise Refused(f"{folder} belongs to user {owner}", hint=hint)
+
+
+def _said(error: Refused | OSError) -> str:
+    if isinstance(error, Refused):
+        return f"{error.message}; {error.hint}"
+    return f"{error.strerror or error} at {error.filename}"
