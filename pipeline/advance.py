@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -13,7 +13,7 @@ from contracts.lifecycle import CEILINGS, LINE, Cause, Stage, State, move
 from pipeline import apply, archive, artifact, qa, rework, route, workcell
 from pipeline.commit import Hand, commit
 from pipeline.failpoints import failpoint
-from pipeline.line import Line
+from pipeline.line import Line, Reading
 from pipeline.retries import accident
 from pipeline.work import Step, Work
 from queues.claims import Claim, Pair, backlog, claim_batch
@@ -51,14 +51,12 @@ def stage_of(lane: str) -> Stage:
     return {"cell": Stage.WORKCELL, "apply": Stage.APPLY}.get(lane.partition(".")[0]) or Stage(lane)
 
 
-@dataclass(slots=True)
-class Advanced:
-    """What one ring of the doorbell came to."""
+class Taken(NamedTuple):
+    """A claim, what was read with it, and whether the lane may hold more work than was claimed."""
 
-    claimed: int
-    rings: set[str]
+    claim: Claim
     more: bool
-    """True when the lane may hold more work than was claimed."""
+    reading: Reading | None
 
 
 class Turns:
@@ -89,24 +87,27 @@ class Turns:
         self._waiting[lane] = [*self._waiting.get(lane, []), *pairs]
 
 
-def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float) -> tuple[Claim, bool]:
-    """Claim up to `batch` due items of a lane, shared evenly among the pairs whose turn it is."""
+def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float) -> Taken:
+    """Claim up to `batch` due items of a lane, shared evenly among the pairs whose turn it is, and read what they need."""
     stage = stage_of(lane)
     pairs, more = turns.next(line, lane)
     claim_id = new_id()
     if not pairs:
-        return Claim(claim_id, lane, stage, ()), False
+        return Taken(Claim(claim_id, lane, stage, ()), False, None)
     share = max(1, batch // len(pairs))
     # Items that were in a crash travel alone; they have their turn when nothing else is due.
     ways = ((share, 0), (1, 1))
     turns.asked = claim_id, frozenset(workspace for workspace, _ in pairs)
-    claim = Claim(claim_id, lane, stage, ())
-    with transaction(line.conn, turns.asked[1], pipelined=True) as conn:
+    claim, reading = Claim(claim_id, lane, stage, ()), None
+    # A lease that a crash of the server forgets was never there: its holder's next commit finds another fence. Whatever is
+    # durable after it made it durable too, so that no effect rests on a claim that is not there.
+    with transaction(line.conn, turns.asked[1], pipelined=True, durable=False) as conn:
         for each, suspects in reversed(ways) if turns.begins_with_suspects(lane) else ways:
             claim = claim_batch(
                 conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, each), seconds=seconds, suspects=suspects
             )
             if claim.items:
+                reading = line.read(claim.items, stage)
                 break
     turns.asked = None
     taken: dict[Pair, int] = {}
@@ -115,17 +116,19 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
     turns.put_back(lane, [pair for pair in pairs if taken.get(pair, 0) >= share])
     if claim.items:
         failpoint("claim.committed")
-    return claim, more or bool(claim.items)
+    return Taken(claim, more or bool(claim.items), reading)
 
 
-def advance(line: Line, hand: Hand, claim: Claim, mode: Mode) -> set[str]:
+def advance(line: Line, hand: Hand, taken: Taken, mode: Mode) -> set[str]:
     """Take a claimed batch as far as this worker may, committing each stage; return the lanes to ring.
 
     Nothing is undone when a lease turns out to be lost: what was committed stands, the rest is somebody else's.
     """
     rings: set[str] = set()
+    claim, reading = taken.claim, taken.reading
+    assert reading is not None
     works = [Work(item, claim.stage, claim.lane, item.fence, contract_id=item.contract_id) for item in claim.items]
-    unread = line.load(works)
+    unread = line.fill(works, reading)
     if unread:
         works = _set_aside(line, hand, works, unread)
     while works:

@@ -17,7 +17,7 @@ from artifacts.shelf import Body, ProposalRow
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import ARCHIVED, CEILINGS, Cause, State, move
 from pipeline.failpoints import failpoint
-from pipeline.line import Line, nothing_stands
+from pipeline.line import NOTHING_STANDS, Line, is_true
 from pipeline.proposing import propose
 from pipeline.retries import accident, counted_once_more
 from pipeline.work import Step, Work
@@ -97,9 +97,10 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
     _store_large(line, finished)
     result = Committed()
     with transaction(line.conn, {work.claimed.workspace_id for work, _ in finished}, pipelined=True) as conn:
+        standing = conn.execute(NOTHING_STANDS, prepare=True)  # fetched below, with what is sent after it
         finished, lost = propose(conn, finished)
         result.lost += lost
-        carrying = nothing_stands(conn)
+        carrying = is_true(standing)
         planned, carried = [], {}
         for work, step in finished:
             carry = carrying and step.move.name == "hand_on" and not step.delay_seconds and hand.serves(step.lane)

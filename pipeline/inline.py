@@ -43,13 +43,13 @@ class InlineWorker:
 
     def step(self, lane: str) -> int:
         """Claim one batch of a lane, take it as far as it goes, and return how many items were claimed."""
-        claim, _ = take(self.line, self._turns, self.id, self.name, lane, batch=self.batch, seconds=self.seconds)
-        if claim.items:
+        taken = take(self.line, self._turns, self.id, self.name, lane, batch=self.batch, seconds=self.seconds)
+        if taken.claim.items:
             serves = set(self.lanes)
             if any(name.startswith("apply.") for name in serves):
                 serves.add(Stage.ARCHIVE.value)
-            advance(self.line, Hand(self.name, self.id, claim.id, serves.__contains__), claim, self.mode)
-        return len(claim.items)
+            advance(self.line, Hand(self.name, self.id, taken.claim.id, serves.__contains__), taken, self.mode)
+        return len(taken.claim.items)
 
     def run(self) -> int:
         """Serve all lanes until none has anything due; return how many claims of items that took."""

@@ -1,18 +1,21 @@
 """The line: what every step may reach. Built once per worker process by compose.py."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from psycopg import Cursor
 from artifacts.blobs import BlobStore, read_bodies
 from contracts.errors import BadContract, NotFound, Unavailable
 from contracts.floor import Floor, parse_floor
 from contracts.language import Contract, parse_contract
+from contracts.lifecycle import Stage
 from pipeline.work import Work
-from queues.database import Connection, transaction
+from queues.claims import Claimed
+from queues.database import Connection
 from workcells.appliers import Applier
 from workcells.registry import Cell, Registry
 
@@ -92,31 +95,37 @@ class Line:
         except KeyError:
             raise NotFound(f"this process has no applier {name!r}; it has: {', '.join(sorted(self.appliers)) or 'none'}") from None
 
-    def load(self, works: Sequence[Work]) -> dict[UUID, str]:
-        """Fill payload, floor and as-of of freshly claimed items, in few statements whatever their number.
+    def read(self, claimed: Sequence[Claimed], stage: Stage) -> "Reading":
+        """Read what a batch needs, in one round trip whatever its size. Call inside the transaction of its claim."""
+        wanted = list({item.batch_id for item in claimed} - self._batches.keys())
+        batches = self.conn.execute(_BATCHES, [wanted]) if wanted else None
+        autonomy = self.conn.execute(_AUTONOMY, [list({item.pod_id for item in claimed})], prepare=True)
+        free = self.conn.execute(NOTHING_STANDS, prepare=True)
+        bodies, unread = self._bodies(claimed) if stage not in _WITHOUT_PAYLOAD else ({}, {})
+        return Reading(batches.fetchall() if batches else [], dict(autonomy.fetchall()), is_true(free), bodies, unread)
 
-        Returns, by item, why its payload cannot be read; those items are left unfilled.
-        """
-        if not works:
-            return {}
-        with transaction(self.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
-            self._load_batches({work.claimed.batch_id for work in works} - self._batches.keys())
-            pods = list({work.claimed.pod_id for work in works})
-            self._autonomy = dict(self.conn.execute("SELECT id, autonomy FROM pods WHERE id = ANY(%s)", [pods]).fetchall())
-            self.is_free = nothing_stands(self.conn)
-            bodies, unread = self._bodies(works)
+    def fill(self, works: Sequence[Work], reading: "Reading") -> dict[UUID, str]:
+        """Fill payload, floor and as-of of freshly claimed items; return, by item, why its payload cannot be read."""
+        for batch_id, floor_id, as_of, floor in reading.batches:
+            if floor_id not in self._floors:
+                self._floors[floor_id] = parse_floor(floor.decode(), f"floor {floor_id}")
+            self._batches[batch_id] = Batch(floor_id, iso(as_of))
+        self._autonomy, self.is_free = reading.autonomy, reading.is_free
+        unread = dict(reading.unread)
         for work in works:
             batch = self._batches[work.claimed.batch_id]
             work.as_of, work.floor_id = batch.as_of, batch.floor_id
-            body = bodies.get((work.item_id, work.claimed.payload_sha256))
+            if work.stage in _WITHOUT_PAYLOAD:
+                continue
+            body = reading.bodies.get((work.item_id, work.claimed.payload_sha256))
             if body is not None:
                 work.payload = json.loads(body)
             else:
                 unread.setdefault(work.item_id, "its payload is missing, or its bytes are not those that were taken in")
         return unread
 
-    def _bodies(self, works: Sequence[Work]) -> tuple[dict[tuple[UUID, bytes], bytes], dict[UUID, str]]:
-        wanted = [(work.item_id, work.claimed.payload_sha256) for work in works]
+    def _bodies(self, claimed: Sequence[Claimed]) -> tuple[dict[tuple[UUID, bytes], bytes], dict[UUID, str]]:
+        wanted = [(item.item_id, item.payload_sha256) for item in claimed]
         try:
             return read_bodies(self.conn, self.store, wanted), {}
         except Unavailable:
@@ -130,30 +139,34 @@ class Line:
                     unread[pair[0]] = str(error)
             return bodies, unread
 
-    def _load_batches(self, ids: Iterable[UUID]) -> None:
-        wanted = list(ids)
-        if not wanted:
-            return
-        rows = self.conn.execute(
-            "SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)",
-            [wanted],
-        )
-        for batch_id, floor_id, as_of, body in rows:
-            if floor_id not in self._floors:
-                self._floors[floor_id] = parse_floor(body.decode(), f"floor {floor_id}")
-            self._batches[batch_id] = Batch(floor_id, iso(as_of))
+
+class Reading(NamedTuple):
+    """What was read with a claim, as the rows say it."""
+
+    batches: list[tuple[UUID, UUID, datetime, bytes]]
+    """Id, floor, as-of and the floor's text of batches that this line has not met before."""
+    autonomy: dict[UUID, str]
+    is_free: bool
+    bodies: dict[tuple[UUID, bytes], bytes]
+    unread: dict[UUID, str]
 
 
-def nothing_stands(conn: Connection) -> bool:
-    """True when no pause and no limit stands against anything in the workspaces in use; then work need not stop at each lane.
+_WITHOUT_PAYLOAD = frozenset({Stage.APPLY, Stage.ARCHIVE})
+"""Stages that work from what was approved, and from nothing that came before it."""
+_BATCHES = """
+SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)
+"""
+_AUTONOMY = "SELECT id, autonomy FROM pods WHERE id = ANY(%s)"
+NOTHING_STANDS = """
+SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL AND (until IS NULL OR until > clock()))
+   AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)
+"""
+"""True when no pause and no limit stands against anything in the workspaces in use; then work need not stop at each lane."""
 
-    Call inside a transaction of the workspaces.
-    """
-    row = conn.execute(
-        "SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL AND (until IS NULL OR until > clock())) "
-        "AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)",
-        prepare=True,
-    ).fetchone()
+
+def is_true(cursor: Cursor[Any]) -> bool:
+    """Return the one truth value that a statement answered with."""
+    row = cursor.fetchone()
     return bool(row and row[0])
 
 

@@ -15,14 +15,9 @@ CLEARANCE_SECONDS = 2 * 24 * 3600
 
 Finished = Sequence[tuple[Work, Step]]
 
-# Locked in the order of the list, which is that of the ids.
-_HELD = """
-SELECT q.item_id FROM unnest(%b::uuid[], %b::int[]) AS t (item_id, fence)
- CROSS JOIN LATERAL (SELECT item_id FROM queue WHERE item_id = t.item_id AND fence = t.fence AND state = 'leased' FOR NO KEY UPDATE) q
-"""
 _PROPOSE = """
 SELECT * FROM propose(%b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::int[], %b::text[],
-  %b::real[], %b::text[], %b::timestamptz[], %b::text[], %b::uuid[], %s)
+  %b::real[], %b::text[], %b::timestamptz[], %b::int[], %b::text[], %b::uuid[], %s)
 """
 
 
@@ -35,22 +30,27 @@ def propose(conn: Connection, finished: Finished) -> tuple[Finished, list[UUID]]
     rows = {work.item_id: row for work, step in finished for row in step.records if isinstance(row, ProposalRow)}
     if not rows:
         return finished, []
-    asking = sorted(((work, step) for work, step in finished if work.item_id in rows), key=lambda pair: pair[0].item_id)
-    fences = [work.committed_fence for work, _ in asking]
-    held = {item for (item,) in conn.execute(_HELD, [[work.item_id for work, _ in asking], fences], prepare=True)}
-    asking, lost = [pair for pair in asking if pair[0].item_id in held], [item for item in rows if item not in held]
-    columns = zip(*(rows[work.item_id] for work, _ in asking), strict=True) if asking else ([] for _ in ProposalRow._fields)
-    by_proposal = {rows[work.item_id].id: step for work, step in asking}
+    asking = [(work, step) for work, step in finished if work.item_id in rows]
+    by_proposal = {rows[work.item_id].id: (work, step) for work, step in asking}
     found = conn.execute(
         _PROPOSE,
-        [*map(list, columns), [step.tier for _, step in asking], [new_id() for _ in asking], CLEARANCE_SECONDS],
+        [
+            *(list(column) for column in zip(*(rows[work.item_id] for work, _ in asking), strict=True)),
+            [work.committed_fence for work, _ in asking],
+            [step.tier for _, step in asking],
+            [new_id() for _ in asking],
+            CLEARANCE_SECONDS,
+        ],
         prepare=True,
     )
+    held = set()
     for proposal_id, clearance in found:
-        step = by_proposal[proposal_id]
+        work, step = by_proposal[proposal_id]
+        held.add(work.item_id)
         if step.move.name == "clear" and clearance != "cleared":
             # The pod's autonomy was lowered meanwhile: people decide.
             step.move, step.lane = move("ask", Stage.QA, State.LEASED), Stage.QA.value
             step.wait, step.waiting_on = Wait.APPROVAL, "a reviewer"
     failpoint("clearance.opened")
-    return [(work, step) for work, step in finished if work.item_id not in rows or work.item_id in held], lost
+    lost = [item for item in rows if item not in held]
+    return [(work, step) for work, step in finished if work.item_id not in lost], lost

@@ -146,21 +146,22 @@ class Worker:
         line, turns = self._line()
         asked = time.monotonic()
         try:
-            claim, more = take(line, turns, self.id, self.name, lane, batch=self._batch, seconds=self._lease)
+            taken = take(line, turns, self.id, self.name, lane, batch=self._batch, seconds=self._lease)
         except Exception:
             self._forget_line()
             if turns.asked:
                 # The answer to the claim was lost, and with it who holds it: it is given back, whether it was opened or not.
                 self._return_rest(Left(*turns.asked, counts=False))
             raise
-        if more:
+        claim = taken.claim
+        if taken.more:
             self._doorbell.ring([lane])
         if not claim.items:
             return
         self._heart.hold(claim.id, asked)
         line.lease_holds = lambda: self._heart.holds(claim.id)
         try:
-            rings = advance(line, self._hand(claim), claim, self._mode)
+            rings = advance(line, self._hand(claim), taken, self._mode)
         except Exception as error:
             # The connection first: the server then ends what it still does for us, and lets go of the rows.
             self._forget_line()

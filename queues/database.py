@@ -61,16 +61,22 @@ def where(url: str) -> str:
 
 
 @contextmanager
-def transaction(conn: Connection, workspaces: UUID | Iterable[UUID] | None, *, pipelined: bool = False) -> Iterator[Connection]:
+def transaction(
+    conn: Connection, workspaces: UUID | Iterable[UUID] | None, *, pipelined: bool = False, durable: bool = True
+) -> Iterator[Connection]:
     """Open a transaction that sees the rows of `workspaces` and no others; None sees none, or all for sweep and audit.
 
     `pipelined` sends statements without waiting for the answer of each: a round trip for every fetch instead of for
     every statement. An error then surfaces at the next fetch or at the end. COPY is not possible in it.
+
+    Not `durable`, its commit is not waited for on disk: a crash of the server may forget it, and never tears it.
     """
     with conn.pipeline() if pipelined else nullcontext(), conn.transaction():
         if workspaces is not None:
             ids = [workspaces] if isinstance(workspaces, UUID) else workspaces
             conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [",".join(map(str, ids))])
+        if not durable:
+            conn.execute("SET LOCAL synchronous_commit = off")
         yield conn
 
 

@@ -127,7 +127,7 @@ def _claims(found: Bench) -> list[float]:
         turns = Turns()
         for _ in range(_CLAIMS):
             started = time.perf_counter()
-            claim, _more = take(worker.line, turns, worker.id, worker.name, Stage.ROUTE.value, batch=1, seconds=30)
+            claim = take(worker.line, turns, worker.id, worker.name, Stage.ROUTE.value, batch=1, seconds=30).claim
             taken.append(1000 * (time.perf_counter() - started))
             with transaction(worker.line.conn, found.workspaces[0]) as conn:
                 give_back(conn, claim.id, by=worker.name, note="measured")

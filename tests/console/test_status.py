@@ -62,7 +62,7 @@ def test_a_pause_is_shown_with_who_why_and_how_to_lift_it(road: Road, cli: Any, 
 def test_dead_letters_make_check_fail(road: Road, cli: Any) -> None:
     road.take_in([issue(1)])
     worker = road.worker()
-    claim, _ = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30)
+    claim = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30).claim
     [item] = claim.items
     route = Route((move("bury", claim.stage, State.LEASED),), "route", ("crash: gone",), cause=Cause.CRASH)
     with transaction(worker.line.conn, item.workspace_id) as conn:

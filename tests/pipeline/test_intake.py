@@ -160,7 +160,7 @@ def test_revisions_that_are_no_instants_give_no_as_of(road: Road, admin: Connect
 
 def lease(worker: InlineWorker, lane: str) -> None:
     """Make a worker hold what is in a lane, and do nothing with it."""
-    claim, _ = claim_batch(worker.line, Turns(), worker.id, worker.name, lane, batch=10, seconds=30)
+    claim = claim_batch(worker.line, Turns(), worker.id, worker.name, lane, batch=10, seconds=30).claim
     assert len(claim.items) == 1
 
 

@@ -140,7 +140,7 @@ def leased(shop: Shop, tmp_path: Path) -> Iterator[str]:
     """The claim of a worker that took the two ready items and was never heard of again."""
     road = Road(shop, tmp_path, Mode.FUSED)
     worker = road.worker()
-    claim, _ = take(worker.line, Turns(), worker.id, worker.name, "route", batch=10, seconds=30)
+    claim = take(worker.line, Turns(), worker.id, worker.name, "route", batch=10, seconds=30).claim
     assert len(claim.items) == 2
     yield str(claim.id)
     road.close()
@@ -168,7 +168,7 @@ def test_a_claim_that_ran_out_is_the_sweepers_for_a_minute_and_then_stranded(sho
 def test_a_lane_may_stand_while_its_worker_is_busy_with_a_long_batch(shop: Shop, admin: Connection, tmp_path: Path) -> None:
     with closing(Road(shop, tmp_path, Mode.FUSED)) as road:
         worker = road.worker()
-        claim, _ = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30)
+        claim = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30).claim
         assert len(claim.items) == 1
         broken(admin, "DELETE FROM lane_minutes")
         broken(admin, "UPDATE queue SET due_at = due_at - interval '5 min', moved_at = moved_at - interval '5 min' WHERE state = 'ready'")

@@ -18,7 +18,7 @@ from tests.line import Clock, Road, issue, merged
 
 def lease(road: Road, lane: str = "route", *, batch: int = 10) -> Claim:
     worker = road.worker()
-    claim, _ = take(worker.line, Turns(), worker.id, worker.name, lane, batch=batch, seconds=30)
+    claim = take(worker.line, Turns(), worker.id, worker.name, lane, batch=batch, seconds=30).claim
     assert claim.items
     return claim
 

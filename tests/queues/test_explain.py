@@ -51,7 +51,7 @@ def ask(connect: Any, workspace: UUID) -> Ask:
 
 def lease(road: Road, lane: str = "route", role: Role = Role.PROPOSE) -> Claim:
     worker = road.worker(role)
-    claim, _ = take(worker.line, Turns(), worker.id, worker.name, lane, batch=10, seconds=30)
+    claim = take(worker.line, Turns(), worker.id, worker.name, lane, batch=10, seconds=30).claim
     assert claim.items
     return claim
 

@@ -11,12 +11,13 @@ from psycopg import Error, sql
 from psycopg.errors import CheckViolation, InsufficientPrivilege
 from contracts.lifecycle import Role
 from contracts.lifecycle import move as legal_move
+from pipeline.advance import Turns, take
 from pipeline.compose import Shop
 from pipeline.inbox import Waiting
 from pipeline.people import ensure_actor, token_sha256
 from pipeline.setup import ensure_workspace
 from queues.database import Connection, transaction
-from tests.line import Road
+from tests.line import Road, issue
 from tests.people import look, person, propose
 
 EVERYBODY = frozenset(role.value for role in Role)
@@ -304,25 +305,32 @@ def test_work_that_is_not_approved_is_not_applied(shop: Shop, admin: Connection,
 
 _PROPOSE = """
 SELECT (propose(ARRAY[gen_random_uuid()], ARRAY[%s::uuid], ARRAY['close'], ARRAY['acme/widgets#1'], ARRAY['tracker'], ARRAY[sha256('')],
-  ARRAY[sha256('')], ARRAY[99], ARRAY[''], ARRAY[1.0::real], ARRAY['cell:x'], ARRAY[clock() + interval '1 day'], ARRAY['none'],
-  ARRAY[gen_random_uuid()], 60)).clearance_state
+  ARRAY[sha256('')], ARRAY[99], ARRAY[''], ARRAY[1.0::real], ARRAY['cell:x'], ARRAY[clock() + interval '1 day'],
+  ARRAY[%s::int], ARRAY['none'], ARRAY[gen_random_uuid()], 60)).clearance_state
 """
 
 
 def test_a_proposal_is_born_approved_only_where_the_pods_own_row_says_so(
-    shop: Shop, admin: Connection, one: Waiting, workspace: UUID
+    shop: Shop, admin: Connection, one: Waiting, workspace: UUID, road: Road
 ) -> None:
+    road.take_in([issue(77)])
+    worker = road.worker()
+    [item] = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30).claim.items
+
+    def asked(item_id: UUID, fence: int, within: UUID = workspace) -> list[str]:
+        with shop.connect(Role.PROPOSE) as conn, conn.transaction(force_rollback=True):
+            conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [str(within)])
+            return [state for (state,) in conn.execute(_PROPOSE, [item_id, fence])]
+
     for autonomy, born in (("report_only", "open"), ("draft_approve", "open"), ("full_auto", "cleared")):
         admin.execute("UPDATE pods SET autonomy = %s", [autonomy])
-        with shop.connect(Role.PROPOSE) as conn, conn.transaction(force_rollback=True):
-            conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [str(workspace)])
-            assert conn.execute(_PROPOSE, [one.item_id]).fetchall() == [(born,)]
-    with shop.connect(Role.PROPOSE) as conn, conn.transaction():
-        conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [str(uuid4())])
-        assert conn.execute(_PROPOSE, [one.item_id]).fetchall() == []
+        assert asked(item.item_id, item.fence) == [born]
+    assert asked(item.item_id, item.fence + 1) == []  # a lease of somebody else
+    assert asked(item.item_id, item.fence, uuid4()) == []  # another workspace
+    assert asked(one.item_id, 3) == []  # not leased at all
     for role in (Role.APPLY, Role.REVIEW, Role.OPERATE, Role.READ):
         with shop.connect(role) as conn:
-            assert isinstance(refused(conn, workspace, _PROPOSE, one.item_id), InsufficientPrivilege)
+            assert isinstance(refused(conn, workspace, _PROPOSE, item.item_id, item.fence), InsufficientPrivilege)
 
 
 def test_a_proposal_keeps_the_identity_that_was_shown(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:

@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
-from pipeline.advance import Mode, advance, take
+from pipeline.advance import Mode, Taken, advance, take
 from pipeline.commit import Hand
 from pipeline.compose import Shop
 from queues import workers
-from queues.claims import Claim, claim_batch
+from queues.claims import claim_batch
 from queues.database import Connection, transaction
 from queues.leases import Heartbeat
 from tests.line import Clock, Road, issue
@@ -19,22 +19,22 @@ from tests.line import Clock, Road, issue
 pytestmark = pytest.mark.races
 
 
-def _hold(road: Road, seconds: float = 5) -> Claim:
+def _hold(road: Road, seconds: float = 5) -> Taken:
     worker = road.worker()
-    claim, _ = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=10, seconds=seconds)
-    assert claim.items
-    return claim
+    taken = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=10, seconds=seconds)
+    assert taken.claim.items
+    return taken
 
 
 def test_a_worker_whose_lease_was_expired_commits_nothing(road: Road, clock: Clock) -> None:
     road.take_in([issue(1)])
-    claim = _hold(road)
+    held = _hold(road)
     clock.advance(seconds=6)
     assert road.sweep()["expired"] == 1
     before = road.items()
 
     worker = road.worker()
-    rings = advance(worker.line, Hand(worker.name, worker.id, claim.id, set(worker.lanes).__contains__), claim, Mode.FUSED)
+    rings = advance(worker.line, Hand(worker.name, worker.id, held.claim.id, set(worker.lanes).__contains__), held, Mode.FUSED)
 
     assert rings == set()
     assert road.items() == before
@@ -47,14 +47,14 @@ def test_a_worker_whose_items_were_taken_over_commits_nothing_of_theirs(road: Ro
     road.sweep()
     clock.advance(seconds=60)
     quick = _hold(road)
-    assert quick.items[0].fence == slow.items[0].fence + 1
+    assert quick.claim.items[0].fence == slow.claim.items[0].fence + 1
     worker = road.worker()
-    hand = Hand(worker.name, worker.id, slow.id, set(worker.lanes).__contains__)
+    hand = Hand(worker.name, worker.id, slow.claim.id, set(worker.lanes).__contains__)
 
     advance(worker.line, hand, slow, Mode.STRICT)
 
     [item] = road.items()
-    assert (item["stage"], item["state"], item["fence"]) == ("route", "leased", quick.items[0].fence)
+    assert (item["stage"], item["state"], item["fence"]) == ("route", "leased", quick.claim.items[0].fence)
 
 
 def test_a_heartbeat_renews_what_is_held_and_never_a_lease_that_ran_out(

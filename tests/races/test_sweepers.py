@@ -19,7 +19,7 @@ def _claimed(road: Road, count: int) -> None:
     worker = road.worker()
     from pipeline.advance import take
 
-    claim, _ = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=count, seconds=5)
+    claim = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=count, seconds=5).claim
     assert len(claim.items) == count
 
 
@@ -52,7 +52,7 @@ def test_a_lease_that_runs_out_three_times_ends_as_a_dead_letter_and_not_a_fourt
     from pipeline.advance import take
 
     for expired in range(1, 4):
-        claim, _ = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=1, seconds=5)
+        claim = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=1, seconds=5).claim
         assert len(claim.items) == 1
         clock.advance(seconds=6)
         assert road.sweep()["expired"] == 1

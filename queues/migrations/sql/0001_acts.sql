@@ -56,23 +56,29 @@ SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
 $$$$;
 
 -- Brings proposals into the world, each with its clearance: the only door. Where they belong and who submitted them is
--- read from the item. A tier of `none` is honoured only where the pod's own row says full_auto: then the clearance is
+-- read from the item, which has to be leased under the fence given: its row stays locked until the caller commits its
+-- move, and what is not leased so is left out. A tier of `none` is honoured only where the pod's own row says full_auto: then the clearance is
 -- born cleared and the proposal approved, with nobody's decision. Without a tier it is a report: nothing can be applied.
 CREATE FUNCTION propose(
   p_ids uuid[], p_items uuid[], p_actions text[], p_targets text[], p_adapters text[], p_sha256s bytea[], p_preconditions bytea[],
   p_epochs int[], p_findings text[], p_confidences real[], p_authors text[], p_expiries timestamptz[],
-  p_tiers text[], p_clearances uuid[], p_due_seconds int)
+  p_fences int[], p_tiers text[], p_clearances uuid[], p_due_seconds int)
 RETURNS TABLE (proposal_id uuid, clearance_state text) LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
 BEGIN
   RETURN QUERY WITH wanted AS MATERIALIZED (
     SELECT t.*, o.workspace_id, o.id AS order_id, o.submitter,
            CASE WHEN t.tier = 'none' AND d.autonomy <> 'full_auto' THEN 'single' ELSE t.tier END AS stands
-      FROM unnest(p_ids, p_items, p_actions, p_targets, p_adapters, p_sha256s, p_preconditions, p_epochs, p_findings, p_confidences,
-                  p_authors, p_expiries, p_tiers, p_clearances)
-           AS t (id, item_id, action, target, adapter, sha256, precondition_sha256, epoch, finding, confidence, author, expires_at, tier, clearance)
+      -- In id order, like every set of items that is locked.
+      FROM (SELECT * FROM unnest(p_ids, p_items, p_actions, p_targets, p_adapters, p_sha256s, p_preconditions, p_epochs, p_findings,
+                                 p_confidences, p_authors, p_expiries, p_fences, p_tiers, p_clearances)
+              AS t (id, item_id, action, target, adapter, sha256, precondition_sha256, epoch, finding, confidence, author, expires_at, fence,
+                    tier, clearance)
+             ORDER BY t.item_id OFFSET 0) t
+      CROSS JOIN LATERAL (SELECT q.order_id FROM queue q WHERE q.item_id = t.item_id AND q.fence = t.fence AND q.state = 'leased'
+                             FOR NO KEY UPDATE) held
       -- An array of one instead of =, so that no plan made on an empty table can turn the join around.
-      JOIN items i ON i.id = ANY (ARRAY[t.item_id]) JOIN orders o ON o.id = ANY (ARRAY[i.order_id]) JOIN pods d ON d.id = ANY (ARRAY[o.pod_id])
-     WHERE o.workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])),
+      JOIN orders o ON o.id = ANY (ARRAY[held.order_id]) JOIN pods d ON d.id = ANY (ARRAY[o.pod_id])
+     WHERE (o.workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) IS TRUE),
   written AS (
     INSERT INTO proposals (id, workspace_id, item_id, order_id, action, target, adapter, sha256, precondition_sha256, epoch, finding, confidence,
                            author, submitter, expires_at, state)

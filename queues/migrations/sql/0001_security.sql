@@ -106,7 +106,7 @@ GRANT EXECUTE ON FUNCTION lane_backlog(text, int) TO ${prefix}propose, ${prefix}
 GRANT EXECUTE ON FUNCTION all_workspaces() TO ${prefix}propose, ${prefix}apply, ${prefix}operate;
 GRANT EXECUTE ON FUNCTION lanes_due() TO ${prefix}sweep, ${prefix}operate;
 GRANT EXECUTE ON FUNCTION propose(uuid[], uuid[], text[], text[], text[], bytea[], bytea[], int[], text[], real[], text[], timestamptz[],
-  text[], uuid[], int) TO ${prefix}propose;
+  int[], text[], uuid[], int) TO ${prefix}propose;
 GRANT EXECUTE ON FUNCTION decide(uuid, bytea, uuid, bytea, text, text) TO ${prefix}review;
 GRANT EXECUTE ON FUNCTION resolve_apply(bytea, uuid, text, text) TO ${prefix}operate;
 GRANT EXECUTE ON FUNCTION void_proposals(uuid[], text) TO ${prefix}intake, ${prefix}operate, ${prefix}sweep;
