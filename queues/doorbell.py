@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 RING_TTL_MS = 5_000
 """A ring that nobody heard may be rung again after this."""
-_BLOCK_SECONDS = 2.0
+_BLOCK_SECONDS = 3.0
 _DOWN_SECONDS = 0.5
 _TOKENS = 8
 

@@ -94,6 +94,8 @@ pidfile {_escaped(str(place.run / "valkey.pid"))}
 set-proc-title no
 save ""
 appendonly no
+# It holds a few hundred keys: nothing to look after ten times a second.
+hz 1
 maxmemory 256mb
 maxmemory-policy noeviction
 loglevel notice
