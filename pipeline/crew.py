@@ -101,8 +101,8 @@ class Crew:
             try:
                 environment = environment_for(self._separation.settings, post.role, environment)
             except ShopfloorError as error:
-                log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=_DELAYS[-1])
-                post.due_at = time.monotonic() + _DELAYS[-1]
+                log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=_DELAYS[2])
+                post.due_at = time.monotonic() + _DELAYS[2]
                 return
             argv = become(footing, argv, dies_with_parent=True)
         with (self._log_dir / f"{post.name}.log").open("ab") as out:

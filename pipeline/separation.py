@@ -21,7 +21,8 @@ from pipeline.compose import Shop, open_shop
 from pipeline.settings import PREFIX, Settings
 from queues.embedded.account import Account, first_closed, hold_search
 from queues.embedded.place import make_directories
-from queues.embedded.processes import Footing, become
+from queues.embedded.processes import NOT_STARTED, Footing, become
+from workcells.appliers.tracker_files import LOCKS
 
 _TRIAL = "import os, sys; os.chdir(sys.argv[1]); import console, pipeline.staffing, pipeline.sweeper"
 _TRIAL_SECONDS = 60
@@ -64,24 +65,23 @@ def environment_for(settings: Settings, role: Role, base: Mapping[str, str]) -> 
     Raises what opening the shop raises: the services may be down.
     """
     shop = open_shop(settings, start=False)
-    kept = {name: value for name, value in base.items() if not _is_secret(name.upper())}
     token = settings.github_token
-    return (
-        kept
-        | {
-            f"{PREFIX}DATABASE_URL_{role.upper()}": shop.url(role),
-            f"{PREFIX}BROKER_URL": shop.broker_url,
-            f"{PREFIX}DATA_DIR": str(shop.data_dir.absolute()),
-            f"{PREFIX}TRACKER_DIR": str(shop.tracker_dir.absolute()),
-            "HOME": "/nonexistent",  # root's own cannot be entered, and libraries take that for an error
-        }
-        | ({f"{PREFIX}GITHUB_TOKEN": token.get_secret_value()} if token and role is Role.APPLY else {})
-    )
+    own = {
+        f"{PREFIX}DATABASE_URL_{role.upper()}": shop.url(role),
+        f"{PREFIX}BROKER_URL": shop.broker_url,
+        f"{PREFIX}DATA_DIR": str(shop.data_dir.absolute()),
+        f"{PREFIX}TRACKER_DIR": str(shop.tracker_dir.absolute()),
+    }
+    if token and role is Role.APPLY:
+        own[f"{PREFIX}GITHUB_TOKEN"] = token.get_secret_value()
+    return _without_secrets(base) | own
 
 
-def _is_secret(name: str) -> bool:
+def _without_secrets(base: Mapping[str, str]) -> dict[str, str]:
     others = (f"{PREFIX}TOKEN", f"{PREFIX}GITHUB_TOKEN", f"{PREFIX}BROKER_URL")
-    return name.startswith(f"{PREFIX}DATABASE_URL") or name in others
+    kept = {name: value for name, value in base.items() if not name.upper().startswith((f"{PREFIX}DATABASE_URL", *others))}
+    # Root's home cannot be entered, which libraries take for an error where they take a missing one for nothing.
+    return kept | {"HOME": "/nonexistent"}
 
 
 @contextlib.contextmanager
@@ -168,20 +168,24 @@ def _try_out(shop: Shop, footing: Footing) -> None:
     """Start shopfloor on `footing`, which tells more than any look at modes. Raises Refused with what is in the way."""
     account = footing.account
     assert account is not None
-    tried = subprocess.run(
-        become(footing, [sys.executable, "-P", "-c", _TRIAL, str(shop.data_dir)]),
-        env=environment_for(shop.settings, Role.PROPOSE, os.environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_TRIAL_SECONDS,
-        check=False,
-    )
+    try:
+        tried = subprocess.run(
+            become(footing, [sys.executable, "-P", "-c", _TRIAL, str(shop.data_dir)]),
+            env=_without_secrets(os.environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TRIAL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Refused(f"as user {account.uid} shopfloor does not start within {_TRIAL_SECONDS} s", hint="shopfloor up, again") from None
     if tried.returncode == 0:
         return
+    has_passages = tried.returncode != NOT_STARTED
     for path in _needed(shop):
-        if closed := first_closed(account, path):
+        if (closed := first_closed(account, path)) and not (has_passages and closed in footing.closed):
             raise Refused(f"user {account.uid} cannot enter {closed}, which {path} lies under", hint=f"chmod o+x {closed}, {_ELSEWHERE}")
     said = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1]
     raise Refused(f"as user {account.uid} shopfloor does not start: {said[:200]}", hint=f"let every user read its files, {_ELSEWHERE}")
@@ -219,12 +223,23 @@ def _give_tracker(shop: Shop, account: Account) -> None:
         raise Refused(f"user {account.uid} cannot enter {closed}, which {folder} lies under", hint=f"chmod o+x {closed}")
     if not folder.exists():
         return
-    ours = {account.uid} if shop.settings.tracker_dir else {account.uid, 0}
+    is_given = shop.settings.tracker_dir or folder.is_symlink()
+    ours = {account.uid} if is_given else {account.uid, 0}
     _refuse_strangers(folder, ours, hint=f"chown -R {account.uid}:{account.gid} {folder}")
-    # Folders alone, by handles that follow no link: an issue file is replaced, never written in, and its owner can plant links.
-    for _, _, _, handle in os.fwalk(folder):
-        if os.fstat(handle).st_uid == 0:
-            os.fchown(handle, account.uid, account.gid)
+    # By handles that follow no link, because who applies may have planted some. Issue files are replaced, never written in.
+    for path, _, names, handle in os.fwalk(folder.resolve()):
+        _hand_over(handle, account)
+        for name in names if os.path.basename(path) == LOCKS else ():
+            lock = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handle)
+            _hand_over(lock, account)
+            os.close(lock)
+
+
+def _hand_over(handle: int, account: Account) -> None:
+    """Give a folder or file of root's away; a file with a second name may be one of root's from elsewhere."""
+    seen = os.fstat(handle)
+    if seen.st_uid == 0 and (stat.S_ISDIR(seen.st_mode) or (stat.S_ISREG(seen.st_mode) and seen.st_nlink == 1)):
+        os.fchown(handle, account.uid, account.gid)
 
 
 def _refuse_strangers(folder: Path, owners: set[int], *, hint: str) -> None:

@@ -17,6 +17,8 @@ from queues.embedded.account import Account
 from queues.embedded.place import Place
 
 _BECOME = str(Path(__file__).with_name("become.py"))
+NOT_STARTED = 126
+"""What `become` ends with when it could not become anything; stderr says why."""
 _LOG_BYTES = 10 * 1024 * 1024
 # Nothing of the caller's environment: PGDATA, LD_PRELOAD or a locale would change what runs.
 _ENVIRONMENT = {

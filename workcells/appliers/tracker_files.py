@@ -20,6 +20,7 @@ from typing import Any
 from workcells.appliers import SendUnknown, TargetMissing, TargetUnavailable
 from workcells.appliers.changes import Subject
 
+LOCKS = ".locks"
 FILE_BYTES = 16 * 1024 * 1024
 _TEXTS = ("state_reason", "closed_at", "created_at", "updated_at", "merged_at", "author", "author_association")
 _PLAIN = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
@@ -88,7 +89,7 @@ def locked(path: Path, *, wait_seconds: float) -> Iterator[None]:
 
     The kernel drops the lock of a killed holder, so that none is ever left behind.
     """
-    lock = path.parent / ".locks" / path.stem
+    lock = path.parent / LOCKS / path.stem
     try:
         lock.parent.mkdir(exist_ok=True)
         try:
