@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from contracts.excerpts import excerpt
 from contracts.lifecycle import ENTER, HOLD, SHELVE, Move
 from pipeline.sources import BadRow
-from pipeline.sources.excerpts import excerpt
 from queues.database import Connection
 
 

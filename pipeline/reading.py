@@ -7,10 +7,10 @@ from typing import Any
 from artifacts.blobs import name_of
 from contracts.canonical import canonical
 from contracts.errors import BadInput, ExpressionFailed
+from contracts.excerpts import excerpt
 from contracts.floor import Flow
 from pipeline.arrivals import Arrival
 from pipeline.sources import BadRow, Row
-from pipeline.sources.excerpts import excerpt
 from pipeline.sources.validation import RowValidator
 from workcells.shapes import RowRefused
 from workcells.shapes.catalogue import Shape

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from contracts.errors import BadInput
-from pipeline.sources.excerpts import printable
+from contracts.excerpts import printable
 from pipeline.sources.json_text import parse_text
 from pipeline.sources.rows import Problem
 

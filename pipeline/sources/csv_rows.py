@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from contracts.errors import BadSource
+from contracts.excerpts import pointer_part, printable
 from pipeline.sources.casts import casts_for
-from pipeline.sources.excerpts import pointer_part, printable
 from pipeline.sources.lines import HEAD_BYTES, Line, physical_lines
 from pipeline.sources.rows import Limits, Parse, Piece, Problem
 

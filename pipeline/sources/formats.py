@@ -3,8 +3,8 @@
 import json
 
 from contracts.errors import BadSource
+from contracts.excerpts import printable
 from pipeline.sources.byte_stream import GZIP_MAGIC
-from pipeline.sources.excerpts import printable
 
 FORMATS = ("jsonl", "json", "csv", "tsv")
 HEAD_BYTES = 64 * 1024

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.sources.excerpts import pointer_part, printable
+from contracts.excerpts import pointer_part, printable
 from pipeline.sources.rows import Piece, Problem
 
 _WHITE = " \t\r\n"

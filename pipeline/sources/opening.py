@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from contracts.errors import BadSource
-from pipeline.sources.excerpts import printable
+from contracts.excerpts import printable
 
 _KINDS = {
     stat.S_IFDIR: "a directory",

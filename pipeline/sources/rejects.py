@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from contracts.errors import BadInput, Refused
-from pipeline.sources.excerpts import printable
+from contracts.excerpts import printable
 from pipeline.sources.rows import BadRow
 
 FIELDS = ("line", "byte_offset", "row_no", "field", "code", "message", "excerpt")

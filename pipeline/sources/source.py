@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from contracts.errors import BadInput, BadSource
+from contracts.excerpts import excerpt
 from pipeline.sources.byte_stream import GZIP_MAGIC, RawBytes, gunzip, peek
 from pipeline.sources.csv_rows import cut_records, read_header, record_parser
-from pipeline.sources.excerpts import excerpt
 from pipeline.sources.formats import (
     HEAD_BYTES,
     UTF8_BOM,

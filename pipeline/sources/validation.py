@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema_rs
 from jsonschema_rs import RegexOptions, ValidationError
 from contracts.errors import BadContract
-from pipeline.sources.excerpts import pointer_part, printable
+from contracts.excerpts import pointer_part, printable
 from pipeline.sources.json_text import kind_of
 
 _WITH_ARTICLE = {

@@ -4,7 +4,7 @@ import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline.sources.excerpts import excerpt, pointer_part, printable
+from contracts.excerpts import excerpt, pointer_part, printable
 
 
 @given(st.text(st.characters(), max_size=300), st.integers(min_value=2, max_value=300))
