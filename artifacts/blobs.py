@@ -1,5 +1,6 @@
 """Bytes named by their SHA-256: small ones in the database beside their item, large ones on disk."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -36,10 +37,13 @@ class BlobStore:
         return self.folder / name[:2] / name
 
     def put(self, data: bytes) -> bytes:
-        """Store `data` and return its name; storing the same bytes again changes nothing."""
+        """Store `data` and return its name; storing the same bytes again only makes the file young."""
         sha256 = name_of(data)
         path = self.path(sha256)
-        if path.exists():
+        # Before anything else: a young file is not collected while we are about to name it. One call both asks and tells,
+        # so that nothing comes between. Where the file is another user's, a copy of our own takes its place.
+        with contextlib.suppress(OSError):
+            os.utime(path)
             return sha256
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -11,6 +11,7 @@ import structlog
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import APPROVE, CEILINGS, LAPSE, REJECT, RELEASE, RETURN, Cause, Role, Stage, State, lane_of, move
 from pipeline.batch_book import fail_abandoned
+from pipeline.collecting import keep_collecting
 from pipeline.compose import Shop
 from pipeline.failpoints import failpoint
 from pipeline.retries import backoff_seconds
@@ -171,6 +172,7 @@ class Sweeper:
     def run(self, stop: threading.Event) -> int:
         """Sweep every `sweep_seconds` until told to stop; a database that is away is waited for, aloud."""
         doorbell = self._shop.doorbell()
+        threading.Thread(target=keep_collecting, args=(self._shop, stop), name="collect", daemon=True).start()
         conn: Connection | None = None
         upkept = 0.0
         while not stop.is_set():

@@ -110,6 +110,7 @@ GRANT EXECUTE ON FUNCTION propose(uuid[], uuid[], text[], text[], text[], bytea[
 GRANT EXECUTE ON FUNCTION decide(uuid, bytea, uuid, bytea, text, text) TO ${prefix}review;
 GRANT EXECUTE ON FUNCTION resolve_apply(bytea, uuid, text, text) TO ${prefix}operate;
 GRANT EXECUTE ON FUNCTION void_proposals(uuid[], text) TO ${prefix}intake, ${prefix}operate, ${prefix}sweep;
+GRANT EXECUTE ON FUNCTION named_bytes(bytea[]) TO ${prefix}sweep, ${prefix}audit;
 GRANT EXECUTE ON FUNCTION extend_partitions() TO ${prefix}sweep;
 GRANT EXECUTE ON FUNCTION index_subjects(uuid, text, text[], text[], text[], text[], text[], text[], text[], text[], text[]),
   refresh_lexicon(uuid, text) TO ${prefix}intake;
