@@ -183,12 +183,14 @@ def _try_out(shop: Shop, footing: Footing) -> None:
         raise Refused(f"as user {account.uid} shopfloor does not start within {_TRIAL_SECONDS} s", hint="shopfloor up, again") from None
     if tried.returncode == 0:
         return
+    said = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1][:200]
+    if f"as user {account.uid}:" in said:
+        raise Refused(f"root may not become user {account.uid} here: {said.rpartition(': ')[2]}", hint="allow it CAP_SETUID and CAP_SETGID")
     has_passages = tried.returncode != NOT_STARTED
     for path in _needed(shop):
         if (closed := first_closed(account, path)) and not (has_passages and closed in footing.closed):
             raise Refused(f"user {account.uid} cannot enter {closed}, which {path} lies under", hint=f"chmod o+x {closed}, {_ELSEWHERE}")
-    said = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1]
-    raise Refused(f"as user {account.uid} shopfloor does not start: {said[:200]}", hint=f"let every user read its files, {_ELSEWHERE}")
+    raise Refused(f"as user {account.uid} shopfloor does not start: {said}", hint=f"let every user read its files, {_ELSEWHERE}")
 
 
 def _share(folder: Path, gid: int) -> None:

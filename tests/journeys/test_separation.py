@@ -17,7 +17,10 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from artifacts.blobs import BlobStore, name_of
 from tests.line import Result
+from workcells.appliers import TargetUnavailable
+from workcells.appliers.tracker_files import locked
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or sys.platform != "linux", reason="only root on Linux can give its processes to other users"
@@ -232,13 +235,34 @@ def test_a_data_folder_that_nobody_else_may_enter_is_named_with_the_remedy(cli: 
         cli("down", "--workers-only")
 
 
-def test_links_are_not_followed_by_what_root_stores(house: House) -> None:
-    from artifacts.blobs import BlobStore, name_of
-
+def test_what_root_stores_now_follows_no_link_and_is_readable_whatever_its_umask(house: House) -> None:
     data, target = b"x" * 100_000, house.folder / "target"
-    path = BlobStore(house.data / "blobs").path(name_of(data))
+    store = BlobStore(house.data / "blobs")
+    path = store.path(name_of(data))
     as_user(PROPOSE, 'ln -s "$1" "$2"', target, path)
     assert path.is_symlink()
-    BlobStore(house.data / "blobs").put(data)
+    before = os.umask(0o077)
+    try:
+        store.put(data)
+    finally:
+        os.umask(before)
     assert not target.exists()
-    assert path.read_bytes() == data
+    assert (path.lstat().st_gid, path.lstat().st_mode) == (SHARED, stat.S_IFREG | 0o640)
+    path.unlink()
+
+
+def test_a_lock_that_root_makes_meanwhile_holds_for_who_applies(house: House) -> None:
+    issue = next(house.tracker.glob("*/*.json"))
+    lock = issue.parent / ".locks" / issue.stem
+    lock.unlink(missing_ok=True)
+    lock.touch(0o644)
+    os.seteuid(APPLY)
+    try:
+        with (
+            locked(issue, wait_seconds=0),
+            pytest.raises(TargetUnavailable, match="locked by somebody else"),
+            locked(issue, wait_seconds=0),
+        ):
+            pass
+    finally:
+        os.seteuid(0)
