@@ -63,7 +63,7 @@ class House:
             lines = {}
             for process in self.crew().children():
                 with contextlib.suppress(psutil.Error):  # one that has just fallen
-                    lines[process.cmdline()[-1]] = process
+                    lines["".join(process.cmdline()[-1:])] = process
             return {name: process for name, process in lines.items() if name in ("propose", "apply", "sweeper")}
 
         wait_until(lambda: len(found()) == 3)
