@@ -18,13 +18,14 @@ from contracts.errors import BadInput, Conflict
 from contracts.floor import Floor, Flow
 from contracts.identity import new_ids
 from contracts.lifecycle import RELEASE, Stage, lane_of
-from pipeline.arrivals import Arrival, Known, first_move, instant, known_orders, settle, settle_twins
+from pipeline.arrivals import Arrival, Known, first_move, known_orders, settle, settle_twins
 from pipeline.batch_book import Origin, Report, add_chunk, batch_of, end_batch, held_batch, note_chunk, rejects_of
+from pipeline.chunks import chunks, count, newest_of, waves
 from pipeline.failpoints import failpoint
 from pipeline.indexing import index_subjects
 from pipeline.reading import read_row
 from pipeline.reject_limit import RejectLimit
-from pipeline.sources import Source
+from pipeline.sources import BadRow, Row, Source
 from pipeline.sources.rejects import RejectsFile
 from pipeline.sources.validation import RowValidator
 from pipeline.superseding import BeingApplied, supersede
@@ -36,11 +37,9 @@ from workcells.shapes.catalogue import Shape
 if TYPE_CHECKING:
     from queues.doorbell import Doorbell
 
-__all__ = ["CHUNK_ROWS", "Intake", "Report", "check", "take_in"]
+__all__ = ["Intake", "Report", "check", "take_in"]
 
-CHUNK_ROWS = 1000
-CHUNK_BYTES = 8 * 1024 * 1024
-_MOST_WAVES = 50
+_REJECTS_A_FLUSH = 1000
 _TRIES = 8
 _PATIENT_TRIES = 4
 _RELEASE_ROWS = 5000
@@ -66,6 +65,10 @@ class Intake:
     progress: Callable[[Report, Source], None] | None = None
     max_rejects: RejectLimit | None = None
 
+    def read(self, row: Row | BadRow) -> Arrival:
+        """Return a row as what it is in this flow, or with the code for which it is rejected."""
+        return read_row(row, self.flow, self.shape, self.validator)
+
     def tell(self, report: Report, source: Source) -> None:
         """Say how far it is, to whoever asked."""
         if self.progress:
@@ -81,12 +84,12 @@ def check(intake: Intake, source: Source) -> Report:
     started, report = time.monotonic(), Report()
     with ExitStack() as stack:
         rejects = stack.enter_context(RejectsFile(intake.rejects)) if intake.rejects else None
-        for chunk in _chunks(intake, source):
+        for chunk in chunks(source, intake.read):
             with transaction(intake.conn, intake.workspace):
                 older = settle(chunk, _known(intake, chunk))
             settle_twins(chunk)
             _write_rejects(rejects, chunk)
-            add_chunk(report, _count(chunk, superseded=len({order for order, _ in older})))
+            add_chunk(report, count(chunk, superseded=len({order for order, _ in older})))
             intake.tell(report, source)
     report.seconds = time.monotonic() - started
     return report
@@ -119,9 +122,9 @@ def take_in(intake: Intake, source: Source, *, as_of: datetime | None = None) ->
 
 def _take_chunks(intake: Intake, source: Source, report: Report, rejects: RejectsFile | None, as_of: datetime | None) -> None:
     newest = as_of
-    for chunk in _chunks(intake, source, skip=report.resumed_at):
+    for chunk in chunks(source, intake.read, skip=report.resumed_at):
         if as_of is None:
-            newest = _newest(newest, chunk)
+            newest = newest_of(newest, chunk)
         _take_chunk(intake, report, chunk, newest, rejects)
         failpoint("intake.chunk_committed")
         # A broker that is down is told once: from there on the sweeper rings what is due.
@@ -150,33 +153,9 @@ def _settle_rejects(intake: Intake, rejects: RejectsFile, report: Report) -> Non
         rejects.keep(0)
         for bad in rejects_of(intake.conn, intake.workspace, batch_of(report)):
             rejects.add(bad)
-            if rejects.count % CHUNK_ROWS == 0:
+            if rejects.count % _REJECTS_A_FLUSH == 0:
                 rejects.flush()
         rejects.flush()
-
-
-def _chunks(intake: Intake, source: Source, *, skip: int = 0) -> Iterator[list[Arrival]]:
-    """Yield arrivals in chunks that are committed as one, each with its wave: a second revision has to find the first one stored."""
-    chunk: list[Arrival] = []
-    last_of: dict[str, Arrival] = {}
-    size = 0
-    for row in source.rows(skip=skip):
-        arrival = read_row(row, intake.flow, intake.shape, intake.validator)
-        last = last_of.get(arrival.subject_key)
-        if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES or (last is not None and last.wave >= _MOST_WAVES):
-            yield chunk
-            chunk, last_of, size, last = [], {}, 0, None
-        if last is not None:
-            if (last.revision, last.sha256) == (arrival.revision, arrival.sha256):
-                arrival.twin, arrival.wave = last, last.wave
-            else:
-                arrival.wave = last.wave + 1
-        if arrival.subject_key and arrival.twin is None:
-            last_of[arrival.subject_key] = arrival
-        size += len(arrival.body)
-        chunk.append(arrival)
-    if chunk:
-        yield chunk
 
 
 def _take_chunk(intake: Intake, report: Report, chunk: Sequence[Arrival], as_of: datetime | None, rejects: RejectsFile | None) -> None:
@@ -204,21 +183,12 @@ def _write_chunk(
         assert row is not None
         # Of one instant and in order over all waves: a later revision has the higher id.
         ids = iter(new_ids(2 * len(chunk), row[0]))
-        superseded = sum(_write_wave(intake, report, wave, ids, patient=patient) for wave in _waves(chunk))
-        done = _count(chunk, superseded=superseded)
+        superseded = sum(_write_wave(intake, report, wave, ids, patient=patient) for wave in waves(chunk))
+        done = count(chunk, superseded=superseded)
         note_chunk(intake.conn, report, done, as_of)
         # On disk before the commit: a kill in between leaves lines too many, which the next run drops, and never too few.
         _write_rejects(rejects, chunk)
     return done
-
-
-def _waves(chunk: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
-    last = max(arrival.wave for arrival in chunk)
-    if not last:
-        yield chunk
-        return
-    for number in range(last + 1):
-        yield [arrival for arrival in chunk if arrival.wave == number]
 
 
 def _write_wave(intake: Intake, report: Report, wave: Sequence[Arrival], ids: Iterator[UUID], *, patient: bool) -> int:
@@ -256,22 +226,6 @@ def _write_rejects(rejects: RejectsFile | None, chunk: Sequence[Arrival]) -> Non
         rejects.flush()
 
 
-def _count(chunk: Sequence[Arrival], *, superseded: int) -> Report:
-    """Return the account of one chunk."""
-    done = Report(rows=len(chunk), superseded=superseded)
-    for arrival in chunk:
-        if arrival.outcome == "accepted":
-            done.accepted += 1
-            done.context += arrival.is_context
-        elif arrival.outcome == "duplicate":
-            done.duplicate += 1
-        else:
-            done.rejected += 1
-            if len(done.first_rejects) < 5:
-                done.first_rejects.append(arrival.as_reject())
-    return done
-
-
 def _store_large(intake: Intake, chunk: Sequence[Arrival]) -> None:
     for arrival in chunk:
         if arrival.outcome == "accepted" and len(arrival.body) > ROW_BYTES:
@@ -284,15 +238,6 @@ def _entry(a: Arrival, *, holds: bool) -> Entry:
         a.row_no, a.line, a.byte_offset, a.outcome, a.code, a.field, a.message, a.subject_key, a.revision, a.order_id, a.item_id,
         a.sha256, body, a.goal, first_move(a, holds=holds).number,
     )  # fmt: skip
-
-
-def _newest(newest: datetime | None, chunk: Sequence[Arrival]) -> datetime | None:
-    """Return the latest revision that is a timestamp: the data's own now, from which ages count."""
-    for arrival in chunk:
-        at = instant(arrival.revision)
-        if at is not None and (newest is None or at > newest):
-            newest = at
-    return newest
 
 
 def _end(intake: Intake, report: Report, source: Source, state: str, error: str) -> None:

@@ -14,6 +14,7 @@ from console.benchmarks.reference import FLOOR
 from contracts.errors import BadInput, BadSource, Conflict
 from contracts.lifecycle import Role
 from pipeline import arrivals
+from pipeline import chunks as chunks_module
 from pipeline import intake as intake_module
 from pipeline.advance import Turns
 from pipeline.advance import take as claim_batch
@@ -257,7 +258,7 @@ def stop_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake_module, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(chunks_module, "CHUNK_ROWS", 4)
 
 
 MIXED = [row for n in range(1, 7) for row in (issue(n), {"number": n}, merged(100 + n, fixes=n))]
