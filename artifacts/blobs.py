@@ -52,8 +52,9 @@ class BlobStore:
             aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
             handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(handle, "wb") as file:
-                # As readable as the folder is, whatever the umask: who shares the store must read what each of them wrote.
-                os.fchmod(handle, 0o600 | path.parent.stat().st_mode & 0o044)
+                # As open as the folder is, whatever the umask: who shares the store reads what the others wrote, makes it young,
+                # and puts it back, a second name being for those alone who may write.
+                os.fchmod(handle, 0o600 | path.parent.stat().st_mode & 0o066)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

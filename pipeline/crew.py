@@ -2,24 +2,22 @@
 
 import contextlib
 import ctypes
-import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import structlog
 from contracts.errors import Conflict, Refused, ShopfloorError
 from contracts.lifecycle import Role
 from pipeline.compose import ROLE_NAMES, Shop
+from pipeline.crew_file import only_one, running, said_by_crew
 from pipeline.separation import Separation, environment_for, separate
 from queues.embedded import attach_or_start
 from queues.embedded.processes import become
@@ -68,6 +66,11 @@ class Post:
         """The login that its process takes."""
         return {"apply": Role.APPLY, "sweeper": Role.SWEEP}.get(self.name, Role.PROPOSE)
 
+    @property
+    def delay_seconds(self) -> float:
+        """How long to wait before it is started again."""
+        return _DELAYS[min(self.falls, len(_DELAYS) - 1)]
+
 
 class Crew:
     """Starts the posts, starts those again that end, and stops all when told to."""
@@ -101,8 +104,9 @@ class Crew:
             try:
                 environment = environment_for(self._separation.settings, post.role, environment)
             except ShopfloorError as error:
-                log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=_DELAYS[2])
-                post.due_at = time.monotonic() + _DELAYS[2]
+                post.falls += 1
+                post.due_at = time.monotonic() + post.delay_seconds
+                log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=post.delay_seconds)
                 return
             argv = become(footing, argv, dies_with_parent=True)
         with (self._log_dir / f"{post.name}.log").open("ab") as out:
@@ -127,9 +131,8 @@ class Crew:
                     self._start(post)
             elif (code := post.process.poll()) is not None:
                 post.falls = 0 if now - post.started_at > _STEADY_SECONDS else post.falls + 1
-                delay = _DELAYS[min(post.falls, len(_DELAYS) - 1)]
-                log.warning("crew.ended", post=post.name, code=code, again_in_seconds=delay)
-                post.process, post.due_at = None, now + delay
+                log.warning("crew.ended", post=post.name, code=code, again_in_seconds=post.delay_seconds)
+                post.process, post.due_at = None, now + post.delay_seconds
 
     def stop(self) -> None:
         """Ask every process to drain, then end those that do not within 40 s."""
@@ -191,61 +194,6 @@ def _look_after_services(shop: Shop) -> None:
         log.warning("crew.services_lost", error=error.message)
 
 
-def _pid_path(shop: Shop) -> Path:
-    return shop.data_dir / "run" / f"crew-{shop.database}.json"
-
-
-@contextlib.contextmanager
-def only_one(shop: Shop) -> Iterator[Callable[..., None]]:
-    """Hold the crew's lock; what is yielded says who holds it, and more. Raises Conflict when another crew works on this data folder."""
-    path = _pid_path(shop)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(
-                "a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running"
-            ) from None
-        file.truncate(0)
-        me = psutil.Process()
-
-        def record(**more: object) -> None:
-            file.write(json.dumps({"pid": me.pid, "started": me.create_time(), **more}))
-            file.flush()
-
-        yield record
-        file.truncate(0)
-
-
-def running(shop: Shop) -> psutil.Process | None:
-    """Return the process of the crew that works on this data folder: the one that holds its lock, not just its number."""
-    path = _pid_path(shop)
-    try:
-        with path.open("r+") as file:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return None  # nobody holds it: what is written there is old
-            return _process(json.loads(file.read() or "{}"))
-    except (OSError, ValueError, KeyError, psutil.Error):
-        return None
-
-
-def _process(said: dict[str, Any]) -> psutil.Process | None:
-    process = psutil.Process(said["pid"])
-    return process if abs(process.create_time() - said["started"]) < 1 else None
-
-
-def unseparated(shop: Shop) -> list[str]:
-    """Return what the running crew could not separate although it is root; a line each, with the remedy."""
-    # Read without the lock, as everywhere but in `running`: trying it could keep a crew that starts from taking it.
-    with contextlib.suppress(OSError, ValueError, KeyError, psutil.Error):
-        said = json.loads(_pid_path(shop).read_text(encoding="ascii"))
-        if _process(said) is not None:
-            return list(said["unseparated"])
-    return []
-
-
 def start_background(shop: Shop) -> int:
     """Start the crew as a daemon and return its pid; the one that runs already is left alone."""
     found = running(shop)
@@ -262,9 +210,8 @@ def _await_crew(shop: Shop, process: subprocess.Popen[bytes], log_path: Path) ->
     """Return the crew's pid once it has said that it works here: a `down` that follows at once must find it."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        # Read without the lock: trying it, however shortly, could keep the crew itself from taking it.
         with contextlib.suppress(OSError, ValueError, KeyError):
-            if json.loads(_pid_path(shop).read_text(encoding="ascii"))["pid"] == process.pid:
+            if said_by_crew(shop)["pid"] == process.pid:
                 return process.pid
         if process.poll() is not None:
             if (first := running(shop)) is not None:  # another `up` was quicker

@@ -13,7 +13,8 @@ from contracts.errors import BadInput, Conflict, Refused
 from contracts.lifecycle import Role
 from pipeline.clearances import Answer, Ballot, decide_all
 from pipeline.compose import Shop
-from pipeline.crew import running, stop_background
+from pipeline.crew import stop_background
+from pipeline.crew_file import running
 from pipeline.intake import Report, take_in
 from pipeline.people import ensure_actor, issue_token
 from pipeline.separation import as_who_applies

@@ -135,7 +135,8 @@ def _accounts(settings: Settings) -> dict[Role, Account]:
     return {
         Role.PROPOSE: Account("shopfloor-propose", first + 1, first),
         Role.APPLY: Account("shopfloor-apply", first + 2, first),
-        Role.SWEEP: Account("shopfloor-sweep", first + 3, first + 3),
+        # It removes blobs that nobody names: the store is its too.
+        Role.SWEEP: Account("shopfloor-sweep", first + 3, first),
     }
 
 
@@ -194,7 +195,7 @@ def _try_out(shop: Shop, footing: Footing) -> None:
 
 
 def _share(folder: Path, gid: int) -> None:
-    """Leave the store with a folder for every first byte that the group may write in, and all bytes readable for it.
+    """Leave the store with a folder for every first byte that the group may write in, and all bytes open to it.
 
     The store itself stays closed to writing: who could replace a folder in it by a link would lead root's writing elsewhere.
     """
@@ -209,11 +210,11 @@ def _share(folder: Path, gid: int) -> None:
         if (seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)) == (0, gid, _SHARED):
             continue
         os.chown(part, 0, 0)
-        part.chmod(0o700)  # root's alone, until what lies in it is readable for the group
+        part.chmod(0o700)  # root's alone, until what lies in it is open to the group
         for entry in os.scandir(part):
             if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_nlink == 1:
                 os.chown(entry.path, -1, gid, follow_symlinks=False)
-                os.chmod(entry.path, 0o640)
+                os.chmod(entry.path, 0o660)
         os.chown(part, 0, gid)
         part.chmod(_SHARED)
 

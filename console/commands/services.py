@@ -16,7 +16,7 @@ def up(foreground: bool, form: str) -> None:
     Example:
       shopfloor up
     """
-    from pipeline import crew, logs
+    from pipeline import crew, crew_file, logs
     from pipeline.compose import open_shop
     from pipeline.setup import set_up
 
@@ -26,7 +26,7 @@ def up(foreground: bool, form: str) -> None:
     if foreground:
         raise SystemExit(crew.run_foreground(shop))
     pid = crew.start_background(shop)
-    gaps = crew.unseparated(shop)
+    gaps = crew_file.unseparated(shop)
     if form == "json":
         document({"pid": pid, "data_dir": shop.data_dir, "posts": list(crew.roster(shop)), "unseparated": gaps})
         return

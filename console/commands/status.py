@@ -29,7 +29,7 @@ def status(check: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.crew import unseparated
+    from pipeline.crew_file import unseparated
     from queues.board import read_board
 
     with session(Role.READ) as here:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.compose import Shop
-from pipeline.crew import running
+from pipeline.crew_file import running
 
 
 def test_down_finds_the_crew_that_up_has_just_started(cli: Any, shop: Shop) -> None:

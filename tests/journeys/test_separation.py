@@ -172,12 +172,15 @@ def test_what_was_approved_was_applied_by_the_applying_user(house: House) -> Non
     assert house.run("doctor", "--strict")
 
 
-def test_what_root_stored_before_is_readable_for_both_and_stays_so(house: House) -> None:
+def test_what_root_stored_before_can_be_read_made_young_and_put_back_by_every_role(house: House) -> None:
     blobs = [path for path in (house.data / "blobs").glob("*/*") if path.is_file()]
     assert blobs
     for path in blobs:
-        assert (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (SHARED, 0o640)
+        assert (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (SHARED, 0o660)
         assert as_user(APPLY, 'wc -c < "$1"', path).strip() == str(path.stat().st_size)
+        assert as_user(PROPOSE, 'touch -c "$1"', path) == ""
+        assert as_user(SWEEP, 'mv "$1" "$1.aside" && ln "$1.aside" "$1" && rm "$1.aside"', path) == ""
+        assert path.stat().st_uid == 0
 
 
 def test_a_post_that_falls_comes_back_as_the_same_user(house: House) -> None:
@@ -235,7 +238,7 @@ def test_a_data_folder_that_nobody_else_may_enter_is_named_with_the_remedy(cli: 
         cli("down", "--workers-only")
 
 
-def test_what_root_stores_now_follows_no_link_and_is_readable_whatever_its_umask(house: House) -> None:
+def test_what_root_stores_now_follows_no_link_and_is_shared_whatever_its_umask(house: House) -> None:
     data, target = b"x" * 100_000, house.folder / "target"
     store = BlobStore(house.data / "blobs")
     path = store.path(name_of(data))
@@ -247,7 +250,7 @@ def test_what_root_stores_now_follows_no_link_and_is_readable_whatever_its_umask
     finally:
         os.umask(before)
     assert not target.exists()
-    assert (path.lstat().st_gid, path.lstat().st_mode) == (SHARED, stat.S_IFREG | 0o640)
+    assert (path.lstat().st_gid, path.lstat().st_mode) == (SHARED, stat.S_IFREG | 0o660)
     path.unlink()
 
 

@@ -1,0 +1,75 @@
+"""The crew's file: which crew works on a data folder, and what it says of itself. Read by screens, so light to load."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from contracts.errors import Conflict
+from pipeline.compose import Shop
+
+
+def _pid_path(shop: Shop) -> Path:
+    return shop.data_dir / "run" / f"crew-{shop.database}.json"
+
+
+@contextlib.contextmanager
+def only_one(shop: Shop) -> Iterator[Callable[..., None]]:
+    """Hold the crew's lock; what is yielded says who holds it, and more. Raises Conflict when another crew works on this data folder."""
+    path = _pid_path(shop)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(
+                "a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running"
+            ) from None
+        file.truncate(0)
+        me = psutil.Process()
+
+        def record(**more: object) -> None:
+            file.write(json.dumps({"pid": me.pid, "started": me.create_time(), **more}))
+            file.flush()
+
+        yield record
+        file.truncate(0)
+
+
+def running(shop: Shop) -> psutil.Process | None:
+    """Return the process of the crew that works on this data folder: the one that holds its lock, not just its number."""
+    path = _pid_path(shop)
+    try:
+        with path.open("r+") as file:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return None  # nobody holds it: what is written there is old
+            return _process(json.loads(file.read() or "{}"))
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return None
+
+
+def said_by_crew(shop: Shop) -> dict[str, Any]:
+    """Return what the last crew wrote of itself. Raises OSError or ValueError when there is nothing, or only half of it.
+
+    Read without the lock: trying it, however shortly, could keep a crew that starts from taking it.
+    """
+    said: dict[str, Any] = json.loads(_pid_path(shop).read_text(encoding="ascii"))
+    return said
+
+
+def _process(said: dict[str, Any]) -> psutil.Process | None:
+    process = psutil.Process(said["pid"])
+    return process if abs(process.create_time() - said["started"]) < 1 else None
+
+
+def unseparated(shop: Shop) -> list[str]:
+    """Return what the running crew could not separate although it is root; a line each, with the remedy."""
+    with contextlib.suppress(OSError, ValueError, KeyError, psutil.Error):
+        said = said_by_crew(shop)
+        if _process(said) is not None:
+            return list(said["unseparated"])
+    return []
