@@ -14,7 +14,7 @@ from psycopg import sql
 from console.benchmarks.reference import FLOOR
 from contracts.errors import Unavailable
 from contracts.floor import parse_floor
-from contracts.lifecycle import Role
+from contracts.lifecycle import Role, Stage
 from pipeline.compose import Shop, open_shop
 from pipeline.crew import Crew, command
 from pipeline.intake import Intake, Report, take_in
@@ -57,6 +57,16 @@ class Bench:
         with self.shop.connect(Role.INTAKE, name="bench-intake") as conn, open_source(str(path)) as source:
             return take_in(self.intake(workspace, conn), source)
 
+    @contextlib.contextmanager
+    def line_paused(self) -> Iterator[None]:
+        """Hold everything where it is meanwhile."""
+        self.conn.execute("INSERT INTO pauses (id, kind, scope, why, actor) VALUES (gen_random_uuid(), 'all', 'all', 'measuring', 'bench')")
+        try:
+            yield
+        finally:
+            self.conn.execute("UPDATE pauses SET lifted_at = clock(), lifted_by = 'bench' WHERE lifted_at IS NULL")
+            self.shop.doorbell().ring([Stage.ROUTE.value])
+
     def count(self, query: str, *values: object) -> int:
         """Return one number."""
         row = self.conn.execute(query, values).fetchone()
@@ -65,12 +75,16 @@ class Bench:
     def wait_until_archived(self, items: int, *, seconds: float) -> None:
         """Return when that many items have been archived; raises Unavailable at the deadline."""
         deadline = time.monotonic() + seconds
-        while (done := self.count("SELECT count(*) FROM archived_items")) < items:
+        # The archive is counted only once the queue is empty: counted all the time, it would be part of what is measured.
+        while self.count("SELECT count(*) FROM (SELECT FROM queue LIMIT 1) q") or self._archived() < items:
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"only {done} of {items} items were archived within {seconds:.0f} s; see {self.shop.data_dir / 'log' / 'bench'}"
+                    f"only {self._archived()} of {items} items were archived within {seconds:.0f} s; see {self.shop.data_dir / 'log' / 'bench'}"
                 )
             time.sleep(0.05)
+
+    def _archived(self) -> int:
+        return self.count("SELECT count(*) FROM archived_items")
 
     def cpu_seconds(self) -> float:
         """Return the processor time of the crew and of the embedded servers so far."""
