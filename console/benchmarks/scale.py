@@ -21,6 +21,7 @@ from queues.database import transaction
 _READY = 2000
 _CLAIMS = 300
 _BOARDS = 20
+_RATES = 3
 _STEP = 200_000
 
 # History as the line itself would have left it, written in bulk: orders, items, archive rows and their first and last move.
@@ -56,7 +57,7 @@ def scale(*, sizes: list[int], items: int) -> list[dict[str, Any]]:
         for number, size in enumerate(sorted(sizes)):
             _fill(found, archived + 1, size)
             archived = size
-            rate = _rate(found, Path(folder), number, items)
+            rate = st.median(_rate(found, Path(folder), _RATES * number + n, items) for n in range(_RATES))
             found.take_file(write_file(Path(folder) / "ready.jsonl", 50_000_000 + number * _READY, _READY), found.workspaces[0])
             claims = _claims(found)
             figures.append(
