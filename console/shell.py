@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
+from console import VERSION
 from console.catalogue import COMMANDS, GROUPS
 from contracts.errors import Refused, ShopfloorError
 
@@ -56,7 +57,7 @@ class Lazy(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with: shopfloor demo",
 )
-@click.version_option(package_name="shopfloor", message="%(version)s")
+@click.version_option(VERSION, message="%(version)s")
 def cli() -> None:
     """A governed production line for AI work."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from console import VERSION
 from console.catalogue import COMMANDS
 from console.commands.completion import completion
 
@@ -45,3 +46,9 @@ def test_another_shell_is_refused() -> None:
 
     assert done.exit_code == 2
     assert "bash" in done.output
+
+
+def test_it_says_its_version_without_having_been_installed_as_a_package(cli: Any) -> None:
+    done = cli("--version")
+
+    assert (done.exit_code, done.stdout.strip()) == (0, VERSION)
