@@ -1,17 +1,14 @@
 """Workers that freeze, drain, hang or meet a poison item; a line that is paused."""
 
 import signal
-import sys
 import time
 from pathlib import Path
 
 from console.benchmarks.reference import write_file
-from contracts.floor import parse_floor
 from contracts.lifecycle import Role
-from pipeline.publish import publish_cell, publish_floor
-from pipeline.setup import load_registry
 from queues.pauses import pause, resume, scope_of
 from tests.chaos.account import violations
+from tests.chaos.cells import put_in_force, serving
 from tests.chaos.plant import FLOOR, Plant, applied_twice, issues_file, seed_tracker
 
 LEASED = "SELECT count(*) FROM queue WHERE state = 'leased'"
@@ -155,35 +152,13 @@ FRAGILE_FLOW = """
     route:
       - {name: all, cell: fragile}
 """
-WORKER = """
-import sys
-from pathlib import Path
-from contracts.lifecycle import Role
-from pipeline import logs
-from pipeline.compose import open_shop
-from pipeline.setup import load_registry
-from pipeline.worker import Worker
-shop = open_shop(start=False)
-logs.configure("info")
-raise SystemExit(Worker(shop, Role.PROPOSE, sys.argv[2].split(","), load_registry(Path(sys.argv[1]))).run())
-"""
 
 
 def test_an_item_that_kills_its_worker_is_buried_alone_and_its_neighbours_finish(plant: Plant, tmp_path: Path) -> None:
-    folder = tmp_path / "cells" / "fragile"
-    folder.mkdir(parents=True)
-    (folder / "cell.py").write_text(POISON)
-    (folder / "contract.yaml").write_text(POISON_CONTRACT)
-    (folder / "soul.md").write_text("# Fragile\n\nI die on some items.\n")
-    registry = load_registry(tmp_path / "cells")
-    with plant.shop.connect(Role.OPERATE) as conn:
-        publish_cell(conn, registry.by_name["fragile"], by="chaos")
-        publish_floor(conn, plant.shop.workspace_id(conn), parse_floor(FLOOR + FRAGILE_FLOW, "fragile"), registry, by="chaos")
-    script = tmp_path / "serve.py"
-    script.write_text(WORKER)
+    registry = put_in_force(plant, tmp_path / "cells", "fragile", POISON, POISON_CONTRACT, FLOOR + FRAGILE_FLOW)
     lanes = "route,cell.fragile,artifact,qa,rework,archive"
     for number in (1, 2):
-        plant.hire(f"propose-{number}", argv=[sys.executable, "-P", str(script), str(tmp_path / "cells"), lanes])
+        plant.hire(f"propose-{number}", argv=serving(tmp_path / "cells", lanes))
     plant.hire("sweeper", "sweeper")
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f'{{"id": {k}, "revision": 1, "body": "{"poison" if k == 7 else "bread"}"}}\n' for k in range(1, 31)))

@@ -14,7 +14,8 @@ from pipeline.steering import requeue
 from queues import schema
 from queues.embedded import attach_or_start
 from tests.chaos.account import violations
-from tests.chaos.plant import Plant, applied_twice, issues_file, seed_tracker
+from tests.chaos.cells import put_in_force, serving
+from tests.chaos.plant import FLOOR, Plant, applied_twice, issues_file, seed_tracker
 from tests.chaos.proxy import LossyProxy
 from tests.chaos.storm import POINTS_OF_APPLY, POINTS_OF_WORKERS, crew_of, is_up, own_plant, schedule, server, skewed
 from tests.chaos.test_broker import feed_garbage
@@ -82,6 +83,62 @@ def test_every_point_in_every_lane(tmp_path: Path, action: str) -> None:
         seconds = ends_well(plant, {"archive/done": items})
         deaths = {name: len(post.deaths) for name, post in plant.posts.items()}
         print(f"{action}: {items} items, deaths {deaths}, {replayed(plant)} replayed, quiet {seconds} s after the last")
+
+
+SECOND_TRY = '''
+"""Breaks its contract until it is told so."""
+
+from workcells.api import Draft, cell
+
+
+@cell
+def work(item, bench):
+    """Give a number, or, the first time, a word."""
+    return Draft(value={"item": item["id"] if bench.findings else "one"})
+'''
+SECOND_TRY_CONTRACT = """
+contract: second_try
+version: 1.0.0
+summary: Breaks its contract until it is told so.
+takes:
+  name: number_wanted@1
+  schema: {type: object, required: [id], properties: {id: {type: integer}, revision: {type: integer}}}
+gives:
+  name: number@1
+  schema: {type: object, additionalProperties: false, required: [item], properties: {item: {type: integer}}}
+evidence: {required: false, sources: [item]}
+tools: {allow: [], deny: []}
+limits: {seconds: 30, bytes: 65536}
+uncertainty: {below: 0.5, then: refuse}
+qa:
+  - {check: schema}
+"""
+SECOND_TRY_FLOW = """
+  second-try:
+    pod: bench
+    takes: {shape: json, subject: id, revision: revision}
+    route:
+      - {name: all, cell: second_try}
+"""
+
+
+@pytest.mark.parametrize("action", ["kill", "raise"])
+def test_every_point_in_the_rework_lane(tmp_path: Path, action: str) -> None:
+    with own_plant(tmp_path, mode="strict", batch=3) as plant:
+        cells = tmp_path / "cells"
+        registry = put_in_force(plant, cells, "second_try", SECOND_TRY, SECOND_TRY_CONTRACT, FLOOR + SECOND_TRY_FLOW)
+        mine = [point for point in POINTS_OF_WORKERS if point not in ONLY_ON]
+        faults = [f"{point}:{action}:{1 + k % 3}" for k, point in enumerate(mine)]
+        plant.hire("rework", argv=serving(cells, "rework"), faults=faults if action == "kill" else [",".join(faults)])
+        plant.hire("others", argv=serving(cells, "route,cell.second_try,artifact,qa,archive"))
+        plant.hire("sweeper", "sweeper")
+        rows = tmp_path / "rows.jsonl"
+        rows.write_text("".join(f'{{"id": {k}, "revision": 1}}\n' for k in range(1, 121)))
+        plant.take_in(rows, "second-try", registry=registry)
+        ends_well(plant, {"archive/done": 120})
+        assert not plant.posts["rework"].faults
+        assert plant.rows("SELECT DISTINCT rounds FROM archived_items") == [(1,)]
+        assert action == "raise" or len(plant.posts["rework"].deaths) == len(mine)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
