@@ -1,8 +1,7 @@
 """apply: what was sent and what came back, the diff before, and a person's word where the target cannot tell."""
 
+import getpass
 import json
-import os
-import pwd
 from typing import Any
 from uuid import UUID
 
@@ -83,7 +82,7 @@ def test_a_persons_word_that_it_was_applied_closes_the_item_without_sending(
     assert look(admin, "SELECT state FROM proposals") == ["applied"]
     assert road.items(id=str(unknown.item_id))[0]["state"] == "done"
     [receipt] = look(admin, "SELECT convert_from(receipt, 'UTF8') FROM applies")
-    me = pwd.getpwuid(os.getuid()).pw_name  # nobody is logged in: the person at this terminal
+    me = getpass.getuser()  # nobody is logged in: the person at this terminal
     assert json.loads(receipt) == {"resolved": "applied", "by": me, "reason": "closed by us at 10:02"}
     assert look(admin, "SELECT actor FROM audit WHERE action = 'apply.resolve'") == [me]
     assert json.loads(next(shop.tracker_dir.glob("acme__widgets/1.json")).read_text())["state"] == "open"  # nothing was sent
