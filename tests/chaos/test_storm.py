@@ -196,7 +196,9 @@ def test_postgresql_stopped_at_once_in_the_middle_three_times(tmp_path: Path) ->
         plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 500), "reference")
         for number in range(1, 4):
             plant.until(lambda n=number: plant.states().get("archive/done", 0) > 50 * n, seconds=90, what="under way")
-            server(plant, "postgres").send_signal(signal.SIGQUIT)
+            postmaster = server(plant, "postgres")
+            postmaster.send_signal(signal.SIGQUIT)
+            postmaster.wait(10)  # until then it may still answer, and would be attached to
             attach_or_start(plant.shop.data_dir)
         seconds = ends_well(plant, {"archive/done": 500})
         print(
