@@ -24,6 +24,27 @@ raise SystemExit(Worker(shop, Role.PROPOSE, sys.argv[2].split(","), load_registr
 """
 
 
+def contract_of(name: str, summary: str, takes: str) -> str:
+    """Return the contract of a cell that takes rows of these JSON properties, as YAML, and gives the number of each."""
+    return f"""
+contract: {name}
+version: 1.0.0
+summary: {summary}
+takes:
+  name: {name}_row@1
+  schema: {{type: object, required: [id], properties: {{{takes}, revision: {{type: integer}}}}}}
+gives:
+  name: number@1
+  schema: {{type: object, additionalProperties: false, required: [item], properties: {{item: {{type: integer}}}}}}
+evidence: {{required: false, sources: [item]}}
+tools: {{allow: [], deny: []}}
+limits: {{seconds: 30, bytes: 65536}}
+uncertainty: {{below: 0.5, then: refuse}}
+qa:
+  - {{check: schema}}
+"""
+
+
 def put_in_force(plant: Plant, folder: Path, name: str, code: str, contract: str, floor: str) -> Registry:
     """Write a cell below `folder`, publish it and a floor that routes to it, and return the registry that has its code."""
     home = folder / name

@@ -8,7 +8,7 @@ from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role
 from queues.pauses import pause, resume, scope_of
 from tests.chaos.account import violations
-from tests.chaos.cells import put_in_force, serving
+from tests.chaos.cells import contract_of, put_in_force, serving
 from tests.chaos.plant import FLOOR, Plant, applied_twice, issues_file, seed_tracker
 
 LEASED = "SELECT count(*) FROM queue WHERE state = 'leased'"
@@ -128,23 +128,7 @@ def work(item, bench):
         os.kill(os.getpid(), signal.SIGKILL)
     return Draft(value={"item": item["id"]})
 '''
-POISON_CONTRACT = """
-contract: fragile
-version: 1.0.0
-summary: Dies on some items.
-takes:
-  name: text@1
-  schema: {type: object, required: [id, body], properties: {id: {type: integer}, body: {type: string}, revision: {type: integer}}}
-gives:
-  name: number@1
-  schema: {type: object, additionalProperties: false, required: [item], properties: {item: {type: integer}}}
-evidence: {required: false, sources: [item]}
-tools: {allow: [], deny: []}
-limits: {seconds: 30, bytes: 65536}
-uncertainty: {below: 0.5, then: refuse}
-qa:
-  - {check: schema}
-"""
+POISON_CONTRACT = contract_of("fragile", "Dies on some items.", "id: {type: integer}, body: {type: string}")
 FRAGILE_FLOW = """
   fragile:
     pod: bench

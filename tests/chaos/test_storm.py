@@ -14,7 +14,7 @@ from pipeline.steering import requeue
 from queues import schema
 from queues.embedded import attach_or_start
 from tests.chaos.account import violations
-from tests.chaos.cells import put_in_force, serving
+from tests.chaos.cells import contract_of, put_in_force, serving
 from tests.chaos.plant import FLOOR, Plant, applied_twice, issues_file, seed_tracker
 from tests.chaos.proxy import LossyProxy
 from tests.chaos.storm import POINTS_OF_APPLY, POINTS_OF_WORKERS, crew_of, is_up, own_plant, schedule, server, skewed
@@ -96,23 +96,7 @@ def work(item, bench):
     """Give a number, or, the first time, a word."""
     return Draft(value={"item": item["id"] if bench.findings else "one"})
 '''
-SECOND_TRY_CONTRACT = """
-contract: second_try
-version: 1.0.0
-summary: Breaks its contract until it is told so.
-takes:
-  name: number_wanted@1
-  schema: {type: object, required: [id], properties: {id: {type: integer}, revision: {type: integer}}}
-gives:
-  name: number@1
-  schema: {type: object, additionalProperties: false, required: [item], properties: {item: {type: integer}}}
-evidence: {required: false, sources: [item]}
-tools: {allow: [], deny: []}
-limits: {seconds: 30, bytes: 65536}
-uncertainty: {below: 0.5, then: refuse}
-qa:
-  - {check: schema}
-"""
+SECOND_TRY_CONTRACT = contract_of("second_try", "Breaks its contract until it is told so.", "id: {type: integer}")
 SECOND_TRY_FLOW = """
   second-try:
     pod: bench
