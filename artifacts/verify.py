@@ -12,6 +12,8 @@ from queues.database import Connection, transaction
 
 PAGE_ROWS = 500
 _LEAST_PREFIX = 8
+_SPREAD = 20
+"""Hits of a beginning that are looked at for being the same bytes."""
 
 
 class Checked(NamedTuple):
@@ -32,14 +34,14 @@ SELECT a.id, a.item_id, a.kind, a.sha256, a.size_bytes, a.store, a.fence, a.crea
        k.version, o.subject_key AS subject
   FROM artifacts a JOIN items i ON i.id = a.item_id JOIN orders o ON o.id = i.order_id
   LEFT JOIN contracts k ON k.id = a.contract_id
- WHERE {where} LIMIT 1
+ WHERE {where} LIMIT {most}
 """
 
 
 def find_artifact(conn: Connection, text: str, item_id: UUID | None = None) -> dict[str, Any]:
     """Return an artifact by its id, its SHA-256 or the beginning of that.
 
-    Call inside a transaction over the workspace.
+    Call inside a transaction over the workspace. Raises NotFound, and BadInput for a beginning that is shared.
     """
     values: dict[str, Any] = {"item": item_id}
     where = ["a.item_id = %(item)s"] if item_id else []
@@ -58,11 +60,17 @@ def find_artifact(conn: Connection, text: str, item_id: UUID | None = None) -> d
             f"{printable(text)!r} names no artifact: expected its id, or {_LEAST_PREFIX} to 64 digits of its SHA-256",
             hint="shopfloor show ITEM lists the artifacts of an item",
         ) from None
+    # Several items may have left the same bytes; the beginning of a hash may be that of other bytes.
+    most = 1 if len(digits) in (36, 64) else _SPREAD
     with conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(_FIND.format(where=" AND ".join(where)), values).fetchone()
-    if row is None:
+        rows = cursor.execute(_FIND.format(where=" AND ".join(where), most=most), values).fetchall()
+    if not rows:
         raise NotFound(f"no artifact {printable(text)!r} in this workspace", hint="shopfloor show ITEM lists those of an item")
-    return row
+    if len({row["sha256"] for row in rows}) > 1:
+        raise BadInput(
+            f"several artifacts begin with {printable(text)!r}: expected one", hint="type more of its SHA-256", code="id.ambiguous"
+        )
+    return rows[0]
 
 
 def read_artifact(conn: Connection, store: BlobStore, artifact: dict[str, Any]) -> bytes:

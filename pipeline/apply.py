@@ -135,7 +135,7 @@ def _compare(one: Approved) -> Step | None:
     except TargetMissing as error:
         return _failed(one, str(error), one.apply_id)
     except ShopfloorError as error:
-        return accident(one.work, Cause.TRANSIENT, str(error), ceiling=CEILINGS[Cause.TRANSIENT])
+        return _later(one, error)
     changed = sorted(name for name, value in declared.items() if seen.get(name) != value)
     if changed:
         return _drifted(one, "drifted", f"the target changed in {', '.join(changed)}", seen)
@@ -196,12 +196,10 @@ def _send(line: Line, one: Approved, apply_id: UUID) -> Step:
         return _failed(one, str(error), apply_id)
     except TargetMissing as error:
         return _failed(one, str(error), apply_id)
-    except SendThrottled as error:
-        return accident(one.work, Cause.THROTTLE, str(error), ceiling=CEILINGS[Cause.THROTTLE], after_seconds=error.retry_after_seconds)
     except SendUnknown as error:
-        return _unknown(one, apply_id, str(error))
+        return _unknown(one, apply_id, str(error), after_seconds=error.retry_after_seconds)
     except TargetUnavailable as error:
-        return accident(one.work, Cause.TRANSIENT, str(error), ceiling=CEILINGS[Cause.TRANSIENT])
+        return _later(one, error)
     detail = canonical(
         {"adapter": receipt.adapter, "target": receipt.target, "key": receipt.key, "changed": receipt.changed, "detail": receipt.detail}
     )
@@ -228,7 +226,7 @@ def _recover(one: Approved) -> Step | None:
     try:
         found = one.adapter.probe(one.action, key=one.action_id.hex(), seconds_since_sent=one.seconds_since_sent)
     except Unavailable as error:
-        return accident(one.work, Cause.TRANSIENT, str(error), ceiling=CEILINGS[Cause.TRANSIENT])
+        return _later(one, error)
     if found == "applied":
         return _applied(one, one.apply_id, canonical({"probed": "applied"}))
     if found == "absent":
@@ -242,10 +240,17 @@ def _recover(one: Approved) -> Step | None:
     return _unknown(one, one.apply_id, "the target could not say whether the action was done")
 
 
-def _unknown(one: Approved, apply_id: UUID, message: str) -> Step:
+def _later(one: Approved, error: ShopfloorError) -> Step:
+    """Return another attempt for a target that did nothing now: when it says, if it wants fewer requests."""
+    if isinstance(error, SendThrottled):
+        return accident(one.work, Cause.THROTTLE, str(error), ceiling=CEILINGS[Cause.THROTTLE], after_seconds=error.retry_after_seconds)
+    return accident(one.work, Cause.TRANSIENT, str(error), ceiling=CEILINGS[Cause.TRANSIENT])
+
+
+def _unknown(one: Approved, apply_id: UUID, message: str, *, after_seconds: float | None = None) -> Step:
     """Return a later probe while one may still tell, then a person's task. Nothing is ever sent blindly again."""
     if one.adapter.idempotency != "none" and counted(one.work.claimed, Cause.TRANSIENT) + 1 < CEILINGS[Cause.TRANSIENT]:
-        return accident(one.work, Cause.TRANSIENT, message, ceiling=CEILINGS[Cause.TRANSIENT])
+        return accident(one.work, Cause.TRANSIENT, message, ceiling=CEILINGS[Cause.TRANSIENT], after_seconds=after_seconds)
     return stay(
         one.work, "escalate", note=message[:300], wait=Wait.UNKNOWN, waiting_on="a person: look at the target, then apply probe or cancel",
         applied=ApplyEnd(one.proposal_id, "unknown", apply_id, "unknown", canonical({"unknown": message[:500]})),

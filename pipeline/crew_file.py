@@ -3,13 +3,17 @@
 import contextlib
 import fcntl
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 from contracts.errors import Conflict
 from pipeline.compose import Shop
+
+_LOOKED_AT_SECONDS = 1.0
+"""Whoever asks whether a crew runs holds its lock for a moment: a crew that starts outwaits that."""
 
 
 def _pid_path(shop: Shop) -> Path:
@@ -22,12 +26,8 @@ def only_one(shop: Shop) -> Iterator[Callable[..., None]]:
     path = _pid_path(shop)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(
-                "a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running"
-            ) from None
+        if not _locked(file, seconds=_LOOKED_AT_SECONDS):
+            raise Conflict("a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running")
         file.truncate(0)
         me = psutil.Process()
 
@@ -39,13 +39,25 @@ def only_one(shop: Shop) -> Iterator[Callable[..., None]]:
         file.truncate(0)
 
 
+def _locked(file: IO[str], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
 def running(shop: Shop) -> psutil.Process | None:
     """Return the process of the crew that works on this data folder: the one that holds its lock, not just its number."""
     path = _pid_path(shop)
     try:
         with path.open("r+") as file:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _locked(file, seconds=0):
                 return None  # nobody holds it: what is written there is old
             return _process(json.loads(file.read() or "{}"))
     except (OSError, ValueError, KeyError, psutil.Error):

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import dict_row
+from psycopg.rows import TupleRow, dict_row
 from artifacts.blobs import BlobStore, read_bodies
-from contracts.errors import BadInput, Conflict, NotFound
+from contracts.errors import BadInput, NotFound
 from queues.database import Connection, transaction
 
 RECORD_DAYS = 30
@@ -131,32 +131,32 @@ _PAST = "SELECT id FROM proposals WHERE target = %s ORDER BY id DESC LIMIT 1"
 def find_proposal(conn: Connection, workspace: UUID, text: str) -> UUID:
     """Return the proposal that a person means: its id or the beginning of it, an item, an order, or a subject key.
 
-    Of an item, order or subject the newest one. Raises NotFound, BadInput, or Conflict for a beginning that is shared.
+    Of an item, order or subject the newest one. Raises NotFound, and BadInput for a beginning that is shared.
     """
-    digits = text.replace("-", "").lower()
     with transaction(conn, workspace):
-        if re.fullmatch(r"[0-9a-f]{1,32}", digits):
-            if len(digits) < _LEAST_PREFIX:
-                raise BadInput(
-                    f"{text!r} is too short to name a proposal: give at least {_LEAST_PREFIX} digits",
-                    hint="shopfloor review inbox",
-                )
-            bounds = {"low": UUID(digits.ljust(32, "0")), "high": UUID(digits.ljust(32, "f"))}
-            rows = conn.execute(_BY_ID, bounds).fetchall()
-            if len(rows) > 1:
-                raise Conflict(
-                    f"several proposals begin with {text}",
-                    hint="give more digits: shopfloor review inbox",
-                    code="id.ambiguous",
-                )
-            if not rows and len(digits) == 32:
-                rows = conn.execute(_BY_ITEM, bounds).fetchall() or conn.execute(_BY_ORDER, bounds).fetchall()
-        else:
-            rows = conn.execute(_LIVE, [text]).fetchall() or conn.execute(_PAST, [text]).fetchall()
+        rows = _by_id(conn, text) or conn.execute(_LIVE, [text]).fetchall() or conn.execute(_PAST, [text]).fetchall()
     if not rows:
-        raise NotFound(f"no proposal is {text[:80]!r}, or belongs to it", hint="shopfloor review inbox")
+        raise NotFound(
+            f"no proposal is {text[:80]!r}, begins with it in {_LEAST_PREFIX} digits or more, or belongs to it",
+            hint="shopfloor review inbox",
+        )
     found: UUID = rows[0][0]
     return found
+
+
+def _by_id(conn: Connection, text: str) -> list[TupleRow]:
+    digits = text.replace("-", "").lower()
+    if not re.fullmatch(rf"[0-9a-f]{{{_LEAST_PREFIX},32}}", digits):
+        return []
+    bounds = {"low": UUID(digits.ljust(32, "0")), "high": UUID(digits.ljust(32, "f"))}
+    rows = conn.execute(_BY_ID, bounds).fetchall()
+    if len(rows) > 1:
+        raise BadInput(
+            f"several proposals begin with {text}: expected one", hint="give more digits: shopfloor review inbox", code="id.ambiguous"
+        )
+    if not rows and len(digits) == 32:
+        rows = conn.execute(_BY_ITEM, bounds).fetchall() or conn.execute(_BY_ORDER, bounds).fetchall()
+    return rows
 
 
 _ONE = """

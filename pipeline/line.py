@@ -26,6 +26,8 @@ class Batch:
 
     floor_id: UUID
     as_of: str
+    is_read: bool
+    """False while its rows still come in: until then its as-of grows, and is read again with each claim."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ class Line:
 
     def read(self, claimed: Sequence[Claimed], stage: Stage) -> "Reading":
         """Read what a batch needs, in one round trip whatever its size. Call inside the transaction of its claim."""
-        wanted = list({item.batch_id for item in claimed} - self._batches.keys())
+        wanted = list({item.batch_id for item in claimed} - {known for known, batch in self._batches.items() if batch.is_read})
         batches = self.conn.execute(_BATCHES, [wanted]) if wanted else None
         autonomy = self.conn.execute(_AUTONOMY, [list({item.pod_id for item in claimed})], prepare=True)
         free = self.conn.execute(NOTHING_STANDS, prepare=True)
@@ -106,10 +108,10 @@ class Line:
 
     def fill(self, works: Sequence[Work], reading: "Reading") -> dict[UUID, str]:
         """Fill payload, floor and as-of of freshly claimed items; return, by item, why its payload cannot be read."""
-        for batch_id, floor_id, as_of, floor in reading.batches:
+        for batch_id, floor_id, as_of, is_read, floor in reading.batches:
             if floor_id not in self._floors:
                 self._floors[floor_id] = parse_floor(floor.decode(), f"floor {floor_id}")
-            self._batches[batch_id] = Batch(floor_id, iso(as_of))
+            self._batches[batch_id] = Batch(floor_id, iso(as_of), is_read)
         self._autonomy, self.is_free = reading.autonomy, reading.is_free
         unread = dict(reading.unread)
         for work in works:
@@ -143,8 +145,8 @@ class Line:
 class Reading(NamedTuple):
     """What was read with a claim, as the rows say it."""
 
-    batches: list[tuple[UUID, UUID, datetime, bytes]]
-    """Id, floor, as-of and the floor's text of batches that this line has not met before."""
+    batches: list[tuple[UUID, UUID, datetime, bool, bytes]]
+    """Id, floor, as-of, whether all its rows are in, and the floor's text; of batches that this line does not know for good."""
     autonomy: dict[UUID, str]
     is_free: bool
     bodies: dict[tuple[UUID, bytes], bytes]
@@ -154,7 +156,7 @@ class Reading(NamedTuple):
 _WITHOUT_PAYLOAD = frozenset({Stage.APPLY, Stage.ARCHIVE})
 """Stages that work from what was approved, and from nothing that came before it."""
 _BATCHES = """
-SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)
+SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), b.state <> 'reading', f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)
 """
 _AUTONOMY = "SELECT id, autonomy FROM pods WHERE id = ANY(%s)"
 NOTHING_STANDS = """
@@ -173,8 +175,3 @@ def is_true(cursor: Cursor[Any]) -> bool:
 def iso(at: datetime) -> str:
     """Return an aware instant as `YYYY-MM-DDTHH:MM:SSZ`."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def decoded(body: bytes) -> Any:
-    """Return the value of canonical JSON bytes that we wrote."""
-    return json.loads(body)

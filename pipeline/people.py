@@ -74,15 +74,12 @@ def actor_of(conn: Connection, token: str) -> Actor:
     return Actor(row[0], row[1], row[2], row[3], tuple(row[4]))
 
 
-def revoke_token(conn: Connection, workspace: UUID, prefix: str, *, by: str) -> UUID:
-    """End a token by its id, or the unique beginning of it. Raises NotFound."""
+def revoke_token(conn: Connection, workspace: UUID, token_id: UUID, *, by: str) -> None:
+    """End a live token. Raises NotFound."""
     with transaction(conn, workspace):
-        rows = conn.execute(
-            "SELECT id FROM tokens WHERE workspace_id = %s AND revoked_at IS NULL AND id::text LIKE %s", [workspace, prefix + "%"]
-        ).fetchall()
-        if len(rows) != 1:
-            raise NotFound(f"{len(rows)} live tokens start with {prefix!r}: expected one", hint="shopfloor token list")
-        conn.execute("UPDATE tokens SET revoked_at = clock() WHERE id = %s", [rows[0][0]])
-        conn.execute("SELECT record_audit(%s, %s, 'token.revoke', %s, '')", [workspace, by, str(rows[0][0])])
-    found: UUID = rows[0][0]
-    return found
+        done = conn.execute(
+            "UPDATE tokens SET revoked_at = clock() WHERE id = %s AND workspace_id = %s AND revoked_at IS NULL", [token_id, workspace]
+        )
+        if not done.rowcount:
+            raise NotFound(f"no live token {token_id} in this workspace", hint="shopfloor token list")
+        conn.execute("SELECT record_audit(%s, %s, 'token.revoke', %s, '')", [workspace, by, str(token_id)])

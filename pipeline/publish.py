@@ -67,10 +67,17 @@ def published_row(conn: Connection, contract: Contract) -> tuple[int] | None:
     return (row[0],) if row is not None else None
 
 
+# The row stays, for the pair of who and when; without a number in it, it limits nothing.
+_LIFT_LIMITS = """
+UPDATE lanes SET max_active = NULL, per_minute = NULL, changed_at = clock(), changed_by = %s
+ WHERE workspace_id = %s AND name <> ALL (%s) AND (max_active IS NOT NULL OR per_minute IS NOT NULL)
+"""
+
+
 def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Registry, *, by: str) -> PublishedFloor:
     """Make a floor the one in force, with its pods; publishing the one in force again changes nothing.
 
-    A pod's autonomy follows the floor. Raises BadFloor when it names a cell or shape that does not exist.
+    A pod's autonomy and a lane's limits follow the floor. Raises BadFloor when it names a cell or shape that does not exist.
     """
     check_floor(floor, registry)
     with transaction(conn, workspace):
@@ -91,6 +98,7 @@ def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Reg
                 "changed_at = clock(), changed_by = excluded.changed_by",
                 [workspace, lane, limits.max_active, limits.per_minute, by],
             )
+        conn.execute(_LIFT_LIMITS, [by, workspace, list(floor.lanes)])
         row = conn.execute("SELECT clock()").fetchone()
         assert row is not None
         floor_id = new_id(row[0])

@@ -15,7 +15,7 @@ _JITTER = random.Random()
 
 
 def backoff_seconds(cause: Cause, attempts: int) -> float:
-    """Return how long to wait after the n-th accident of a cause: capped exponential with full jitter.
+    """Return how long to wait after the n-th accident of a cause: capped exponential with equal jitter.
 
     Rule: uniform(half, whole) of base · 2^(n-1), at most five minutes ("Exponential Backoff And Jitter", AWS 2015).
     """

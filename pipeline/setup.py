@@ -1,7 +1,6 @@
 """Setting a factory up: roles, schema, workspace, cells, floor and the two first actors. Every step may be repeated."""
 
 import getpass
-import os
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from pipeline.people import actor_of, ensure_actor, issue_token
 from pipeline.publish import PublishedFloor, floor_file, floor_in_force, publish_cell, publish_floor, read_floor
 from queues import schema
 from queues.database import Connection, connect, transaction
+from queues.embedded import write_atomically
 from workcells.registry import BUILT_IN, Registry, folders, load_cell
 
 _SETUP = "setup"
@@ -116,9 +116,5 @@ def own_token(shop: Shop, conn: Connection, workspace: UUID) -> str:
             return token
     actor = ensure_actor(conn, workspace, name, kind="person", roles=("reviewer", "operator", "author", "admin"))
     token = issue_token(conn, workspace, actor, label="embedded default", by=name)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(token + "\n")
-    aside.replace(path)
+    write_atomically(path, token + "\n", 0o600)
     return token

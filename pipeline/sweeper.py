@@ -1,9 +1,8 @@
 """The sweeper: brings back what died, rings what is due, ends what expired. Any number may run, and twice is once."""
 
-import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
@@ -126,15 +125,16 @@ def lapse_proposals(conn: Connection) -> int:
         return len(perform(conn, [Planned(item, fence, route) for item, fence in rows], by=NAME).done)
 
 
-def upkeep(conn: Connection) -> None:
-    """Make partitions ahead, and mark workers that have been silent for long as stopped."""
+def upkeep(conn: Connection) -> int:
+    """Make partitions ahead, and mark workers that have been silent for long as stopped; return how many partitions were made."""
     with transaction(conn, None):
-        conn.execute("SELECT extend_partitions()")
+        row = conn.execute("SELECT extend_partitions()").fetchone()
         # A claim is closed with its last item. One that is not, were it ever to be, would keep that item for good.
         conn.execute(
             "UPDATE claims SET closed_at = NULL WHERE closed_at IS NOT NULL AND id IN (SELECT claim_id FROM queue WHERE claim_id IS NOT NULL)"
         )
         conn.execute("UPDATE workers SET stopped_at = clock() WHERE stopped_at IS NULL AND beat_at < clock() - interval '10 minutes'")
+    return row[0] if row else 0
 
 
 _DUTIES: dict[str, Callable[[Connection], int]] = {
@@ -148,19 +148,21 @@ _DUTIES: dict[str, Callable[[Connection], int]] = {
 
 def sweep(conn: Connection, doorbell: Doorbell | None) -> dict[str, int]:
     """Do one round and return what it did; on a healthy line all counts are zero but `rung`."""
-    done = {}
-    for what, act in _DUTIES.items():
-        try:
-            done[what] = act(conn)
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error as error:
-            # One row that the database refuses must not keep the others, nor the rings, from their turn.
-            log.error("sweep.refused", duty=what, error=_first_line(error))  # noqa: TRY400 - one line, never a traceback
-            done[what] = 0
+    done = {what: _attempt(conn, what, act) for what, act in _DUTIES.items()}
     due = [lane for (lane,) in conn.execute("SELECT lane FROM lanes_due()")]
     done["rung"] = doorbell.ring(due) if doorbell else 0
     return done
+
+
+def _attempt(conn: Connection, what: str, act: Callable[[Connection], int]) -> int:
+    """Do one duty. What the database refuses is logged: it must not keep the others, nor the rings, from their turn."""
+    try:
+        return act(conn)
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        log.error("sweep.refused", duty=what, error=_first_line(error))  # noqa: TRY400 - one line, never a traceback
+        return 0
 
 
 class Sweeper:
@@ -179,7 +181,7 @@ class Sweeper:
             try:
                 conn = conn or self._shop.connect(Role.SWEEP, name=NAME)
                 if time.monotonic() - upkept > _UPKEEP_SECONDS or not upkept:
-                    upkeep(conn)
+                    _attempt(conn, "upkeep", upkeep)
                     upkept = time.monotonic()
                 did = {what: count for what, count in sweep(conn, doorbell).items() if count and what != "rung"}
                 if did:
@@ -195,8 +197,3 @@ class Sweeper:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-
-
-def as_json(did: Sequence[tuple[str, int]] | dict[str, int]) -> str:
-    """Return a round's counts as one JSON line."""
-    return json.dumps(dict(did), sort_keys=True)

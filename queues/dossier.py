@@ -22,9 +22,11 @@ SELECT k.name, k.version, k.sha256, k.published_at FROM contracts k
                                (SELECT contract_id FROM archived_items WHERE item_id = %(item)s)))
 """
 _HISTORY = """
-SELECT m.no, l.move, l.from_stage, l.from_state, l.to_stage, l.to_state, m.fence, m.actor, m.reason, m.at,
-       extract(epoch FROM m.at - lag(m.at) OVER (ORDER BY m.no))::float8 AS gap_seconds
-  FROM moves m JOIN legal_moves l ON l.number = m.legal WHERE m.item_id = %s ORDER BY m.no LIMIT {limit}
+SELECT * FROM (
+  SELECT m.no, l.move, l.from_stage, l.from_state, l.to_stage, l.to_state, m.fence, m.actor, m.reason, m.at,
+         extract(epoch FROM m.at - lag(m.at) OVER (ORDER BY m.no))::float8 AS gap_seconds
+    FROM moves m JOIN legal_moves l ON l.number = m.legal WHERE m.item_id = %s ORDER BY m.no DESC LIMIT {limit}) newest
+ ORDER BY no
 """
 _ATTEMPTS = f"""
 SELECT stage, fence, outcome, cause, message, started_at, ended_at,
@@ -69,7 +71,7 @@ SELECT x.id, x.proposal_id, x.action_id, x.adapter, x.idempotency_class, x.state
 
 
 def history(conn: Connection, item_id: UUID, *, limit: int = MOST) -> list[dict[str, Any]]:
-    """Return the moves of an item in order, each with the seconds since the one before.
+    """Return the newest moves of an item, oldest of them first, each with the seconds since the one before.
 
     Call inside a transaction over the workspace.
     """

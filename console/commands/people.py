@@ -126,12 +126,18 @@ def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) ->
             for row in tokens(s.conn, s.workspace, every=False, most=100_000)
             if actor == row["actor"] or (token_id and str(row["id"]).startswith(token_id))
         ]
-        if token_id and len(live) != 1:
-            raise NotFound(f"{len(live)} live tokens begin with {token_id!r}: expected one", hint="shopfloor token list")
+        if token_id and not live:
+            raise NotFound(f"no live token begins with {printable(token_id)!r}", hint="shopfloor token list")
+        if token_id and len(live) > 1:
+            raise BadInput(
+                f"{len(live)} live tokens begin with {printable(token_id)!r}: expected one",
+                hint="shopfloor token list",
+                code="id.ambiguous",
+            )
         if not dry_run and actor:
             disable_actor(s.conn, s.workspace, actor, by=s.actor)
         elif not dry_run and token_id:
-            revoke_token(s.conn, s.workspace, token_id, by=s.actor)
+            revoke_token(s.conn, s.workspace, live[0]["id"], by=s.actor)
     if form == "json":
         document({"revoked": [row["id"] for row in live], "disabled": actor, "dry_run": dry_run})
         return
@@ -204,6 +210,7 @@ def login(remove: bool, form: str) -> None:
     from contracts.lifecycle import Role
     from pipeline.compose import open_shop
     from pipeline.people import actor_of
+    from queues.embedded import write_atomically
 
     path = login_path()
     if remove:
@@ -223,20 +230,9 @@ def login(remove: bool, form: str) -> None:
                 f"the token belongs to another workspace than {shop.settings.workspace}",
                 hint="set SHOPFLOOR_WORKSPACE, then log in",
             )
-    _keep(path, given)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(path, given + "\n", 0o600)
     if form == "json":
         document({"actor": actor.name, "roles": actor.roles, "kept_in": path})
     else:
         click.echo(f"logged in as {printable(actor.name)} ({', '.join(actor.roles) or 'no roles'}); kept in {path}")
-
-
-def _keep(path: Any, text: str) -> None:
-    """Write the token so that nobody else can read it at any moment, and replace an older one whole."""
-    import os
-
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(text + "\n")
-    aside.replace(path)

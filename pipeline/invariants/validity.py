@@ -60,7 +60,7 @@ def check_artifacts(look: Look, tally: Tally) -> None:
         if kind == ENVELOPE_KIND:
             problem = _envelope_problem(contract, value)
             if not problem and proposal[0] is not None:
-                for name in _differing(value, item, contract, *proposal[1:]):
+                for name in _parts_that_differ(value, item, contract, *proposal[1:]):
                     tally.add(7, f"proposal {proposal[0]} of item {item}: its row and its approved bytes differ in {name}")
         elif kind != contract.gives_name:
             problem = f"is a {kind}, expected {contract.gives_name}"
@@ -79,6 +79,13 @@ def _envelope_problem(contract: Contract, envelope: Any) -> str:
         return _first(contract.action_findings(envelope["action"], envelope["payload"]))
     except (KeyError, TypeError):
         return "expected the fields of an envelope"
+
+
+def _parts_that_differ(envelope: dict[str, Any], *row: Any) -> list[str]:
+    try:
+        return list(_differing(envelope, *row))
+    except (KeyError, TypeError, ValueError):
+        return ["its very form"]
 
 
 def _differing(
@@ -120,8 +127,12 @@ def check_attempts(look: Look, tally: Tally) -> None:
         wrapper = _value(look, output_sha256, given) if output_sha256 is not None else None
         if output_sha256 is None and outcome in OUTCOMES:
             tally.add(10, f"attempt {item}/{fence} gave a {outcome} and left no bytes")
-        elif wrapper is not None and (outcome not in OUTCOMES or wrapper.get("is") != outcome):
-            tally.add(10, f"attempt {item}/{fence} is filed as {outcome}, its bytes say {str(wrapper.get('is'))[:40]}")
+        elif wrapper is not None and (outcome not in OUTCOMES or _said(wrapper) != outcome):
+            tally.add(10, f"attempt {item}/{fence} is filed as {outcome}, its bytes say {_said(wrapper)[:40]}")
+
+
+def _said(wrapper: Any) -> str:
+    return str(wrapper.get("is")) if isinstance(wrapper, dict) else "nothing"
 
 
 def _rows(look: Look, query: str) -> Iterator[TupleRow]:

@@ -4,7 +4,7 @@
 The supervisor keeps no process of its own: the servers outlive the command that started them, until `stop`.
 """
 
-from queues.embedded.place import default_data_dir
+from queues.embedded.place import default_data_dir, write_atomically
 from queues.embedded.services import Services
 from queues.embedded.supervisor import Inspection, ServerState, attach, attach_or_start, inspect, stop
 
@@ -17,4 +17,5 @@ __all__ = [
     "default_data_dir",
     "inspect",
     "stop",
+    "write_atomically",
 ]

@@ -150,5 +150,5 @@ def test_next_passes_over_what_the_reviewer_may_not_decide(shop: Shop, road: Roa
 def test_a_proposal_can_be_named_by_the_beginning_of_its_id(shop: Shop, road: Road, cli: Any) -> None:
     [one] = propose(road, 1)
     assert cli("review", "show", str(one.id)[:13], "--json").json["proposal"]["id"] == str(one.id)
-    assert cli("review", "show", "01").exit_code == 2
+    assert cli("review", "show", "01").exit_code == 3
     assert cli("review", "show", "ffffffffffff").exit_code == 3

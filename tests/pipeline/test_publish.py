@@ -71,6 +71,8 @@ def test_limits_of_lanes_follow_the_floor(connect: Connect, workspace: UUID, reg
     publish_floor(conn, workspace, limited, registry, by="ada")
     query = "SELECT name, max_active, per_minute, changed_by FROM lanes"
     assert rows(conn, workspace, query) == [("cell.issue_review", 3, 60, "ada")]
+    publish_floor(conn, workspace, floor(), registry, by="ben")
+    assert rows(conn, workspace, query) == [("cell.issue_review", None, None, "ben")]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from contracts.lifecycle import Role
 from pipeline.compose import Shop
-from pipeline.sweeper import sweep
+from pipeline.sweeper import sweep, upkeep
 from queues.database import Connection
 from tests.line import Clock, Road, issue
 
@@ -81,3 +81,16 @@ def test_a_row_that_the_database_refuses_keeps_no_other_duty_from_its_turn(
     assert rung == ["route"]
     admin.execute("ALTER TABLE shopfloor.moves DROP CONSTRAINT no_expiry")
     assert road.sweep()["expired"] == 1
+
+
+def test_rows_of_a_month_that_has_no_partition_yet_stop_neither_upkeep_nor_the_line(road: Road, clock: Clock, admin: Connection) -> None:
+    clock.advance(120 * 86400)
+    road.take_in([issue(1)])
+    assert admin.execute("SELECT count(*) > 0 FROM moves_other").fetchone() == (True,)
+
+    with road.shop.connect(Role.SWEEP) as conn:
+        assert upkeep(conn) > 0
+        assert upkeep(conn) == 0
+    road.run()
+
+    assert road.states() == {"archive/done": 1}

@@ -44,7 +44,8 @@ BEGIN
           OR p.kind IN ('lane', 'cell') AND p.scope = p_lane)));
 END $$$$;
 
--- Lanes in which something is due, so that the sweeper can ring them.
+-- Lanes in which something is ready, now or after a backoff, so that the sweeper can ring them. One probe a lane: a ring
+-- that came too early costs one claim of nothing.
 CREATE FUNCTION lanes_due() RETURNS TABLE (lane text) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
   WITH RECURSIVE names AS (
