@@ -48,7 +48,7 @@ def plain(value: Any) -> Any:
 
 def document(fields: Mapping[str, Any]) -> None:
     """Print one JSON document, its `schema_version` first, on one line."""
-    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **plain(fields)}, ensure_ascii=False))
+    click.echo(_json({"schema_version": SCHEMA_VERSION, **plain(fields)}))
 
 
 def listing(
@@ -60,18 +60,27 @@ def listing(
         document({name: found})
     elif form == "jsonl":
         for row in found:
-            click.echo(json.dumps(plain(row), ensure_ascii=False))
+            click.echo(_json(plain(row)))
     elif form == "csv":
         names = list(columns or (found[0].keys() if found else ()))
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(plain(row) for row in found)
+        writer.writerows({name: _in_csv(value) for name, value in plain(row).items()} for row in found)
         click.echo(buffer.getvalue(), nl=False)
     elif not found:
         click.echo(empty)
     else:
         table(found, list(columns or found[0].keys()))
+
+
+def _json(value: Any) -> str:
+    """Return a value as JSON; on a terminal in ASCII alone, so that no text in it can act on the terminal."""
+    return json.dumps(value, ensure_ascii=sys.stdout.isatty())
+
+
+def _in_csv(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and sys.stdout.isatty() else value
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -103,14 +112,10 @@ def cell(value: Any) -> str:
 
 def printable(text: str) -> str:
     """Return text without anything that a terminal or a reader's eye would act on: controls, escapes, bidi marks."""
-    return "".join(
-        c if c.isprintable() and c not in _INVISIBLE else f"\\u{ord(c):04x}" if ord(c) > 0x1F else _SHOWN.get(c, f"\\x{ord(c):02x}")
-        for c in text
-    )
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) > 0x1F else _SHOWN.get(c, f"\\x{ord(c):02x}") for c in text)
 
 
 _SHOWN = {"\n": "⏎", "\t": " ", "\r": "␍"}
-_INVISIBLE = frozenset("\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\u00ad")
 
 
 def age(seconds: float | None) -> str:

@@ -47,10 +47,11 @@ def login_path() -> Path:
 
 
 @contextmanager
-def session(role: Role, *, start: bool = False, needs: str = "") -> Iterator[Session]:
+def session(role: Role, *, start: bool = False, needs: str | None = "") -> Iterator[Session]:
     """Open a session as one database role. Works with every worker down; starts the services only with `start`.
 
-    With `needs`, the actor has to hold that role in the workspace. Raises Denied otherwise.
+    With `needs`, the actor has to hold that role in the workspace; without, any role, or be nobody where the machine is the
+    only door; with None, none at all. Raises Denied otherwise.
     """
     from pipeline.people import actor_of
 
@@ -68,6 +69,12 @@ def session(role: Role, *, start: bool = False, needs: str = "") -> Iterator[Ses
                     hint="check SHOPFLOOR_WORKSPACE and SHOPFLOOR_TOKEN",
                 )
             name, roles = actor.name, actor.roles
+            if not roles and needs is not None:
+                raise Denied(
+                    f"{name} holds no role in workspace {shop.settings.workspace}",
+                    hint=f"ask an admin: shopfloor token new --actor {name} --role reader",
+                    code="denied.role",
+                )
         if needs and needs not in roles and "admin" not in roles:
             raise Denied(
                 f"{name} does not hold the role {needs}",

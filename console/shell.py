@@ -1,5 +1,6 @@
 """The outermost layer: origin guard, lazy commands, errors as messages, exit codes."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -11,10 +12,21 @@ import click
 from click.shell_completion import CompletionItem
 from console import VERSION
 from console.catalogue import COMMANDS, GROUPS
-from contracts.errors import Refused, ShopfloorError
+from contracts.errors import Refused, ShopfloorError, Unavailable
 
 PACKAGES = ("contracts", "queues", "artifacts", "workcells", "pipeline", "console")
 _INTERRUPTED = 130
+_OF_THE_MACHINE = {
+    errno.ENOSPC: "make room on the disk that is written to, then type the same again; what was done before stays done: shopfloor status",
+    errno.EDQUOT: "make room within the quota, then type the same again; what was done before stays done: shopfloor status",
+    errno.EROFS: "that place cannot be written to: mount it writable, or name another (HOME, XDG_CONFIG_HOME, SHOPFLOOR_DATA_DIR)",
+    errno.EACCES: "that place is not this user's: change its owner, or name another (HOME, XDG_CONFIG_HOME, SHOPFLOOR_DATA_DIR)",
+    errno.EPERM: "that place is not this user's: change its owner, or name another (HOME, XDG_CONFIG_HOME, SHOPFLOOR_DATA_DIR)",
+    errno.EBADF: "standard input or output is closed: open it, or lead it to /dev/null",
+    errno.EMFILE: "too many files are open: raise `ulimit -n`",
+    errno.ENFILE: "too many files are open on this machine",
+}
+"""Faults of the machine that a person can mend, each with how."""
 
 
 class Lazy(click.Group):
@@ -98,9 +110,23 @@ def run() -> NoReturn:
         # The reader of our output left (`| head`): nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            _last_words(error)
+            sys.exit(1)
+        where = f" ({error.filename})" if error.filename else ""
+        complain(Unavailable(f"{os.strerror(error.errno)}{where}", hint=_OF_THE_MACHINE[error.errno], code="unavailable.machine"))
+        _forget_output()
+        sys.exit(Unavailable.exit_code)
     except Exception as error:  # noqa: BLE001 - the outermost layer: no traceback ever reaches a user
         _last_words(error)
         sys.exit(1)
+
+
+def _forget_output() -> None:
+    """Drop what standard output could not take: Python would try once more on its way out, and fail aloud."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def complain(error: ShopfloorError) -> None:
@@ -115,8 +141,9 @@ def _last_words(error: Exception) -> None:
     import psycopg
 
     if isinstance(error, psycopg.OperationalError):
-        click.secho(f"shopfloor: the database went away: {str(error).splitlines()[0]} [unavailable.database]", err=True, fg="red")
-        sys.exit(6)
+        hint = "make room on the disk of the database" if isinstance(error, psycopg.errors.DiskFull) else "shopfloor doctor"
+        complain(Unavailable(f"the database went away: {str(error).splitlines()[0]}", hint=hint, code="unavailable.database"))
+        sys.exit(Unavailable.exit_code)
     import tempfile
     import traceback
 

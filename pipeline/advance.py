@@ -1,7 +1,8 @@
 """The advance loop: claim a batch, run its stage, commit, carry on with what this worker may take further."""
 
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -13,10 +14,10 @@ from contracts.lifecycle import CEILINGS, LINE, Cause, Stage, State, move
 from pipeline import apply, archive, artifact, qa, rework, route, workcell
 from pipeline.commit import Hand, commit
 from pipeline.failpoints import failpoint
-from pipeline.line import Line, Reading
+from pipeline.line import NOTHING_STANDS, Line, Reading, is_true
 from pipeline.retries import accident
 from pipeline.work import Step, Work
-from queues.claims import Claim, Pair, backlog, claim_batch
+from queues.claims import Claim, Pair, backlog, claim_batch, give_back
 from queues.database import transaction
 
 log = structlog.get_logger()
@@ -37,6 +38,10 @@ _FUSED = frozenset({Stage.ROUTE, Stage.WORKCELL, Stage.ARTIFACT, Stage.QA})
 
 A receipt may share one with the archiving that follows it; what leads into an apply never shares one with it.
 """
+
+
+LOOK_SECONDS = 1.0
+"""How often a worker that is busy with a claim looks for pauses on what it has not begun."""
 
 
 class Mode(StrEnum):
@@ -88,8 +93,12 @@ class Turns:
 
 
 def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float) -> Taken:
-    """Claim up to `batch` due items of a lane, shared evenly among the pairs whose turn it is, and read what they need."""
+    """Claim up to `batch` due items of a lane, shared evenly among the pairs whose turn it is, and read what they need.
+
+    Fewer where the lane's items are slow: what one worker cannot get to soon stays in the lane.
+    """
     stage = stage_of(lane)
+    batch = line.pace.claim(lane, batch)
     pairs, more = turns.next(line, lane)
     claim_id = new_id()
     if not pairs:
@@ -119,22 +128,45 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
     return Taken(claim, more or bool(claim.items), reading)
 
 
-def advance(line: Line, hand: Hand, taken: Taken, mode: Mode) -> set[str]:
-    """Take a claimed batch as far as this worker may, committing each stage; return the lanes to ring.
+def advance(line: Line, hand: Hand, taken: Taken, mode: Mode) -> Iterator[set[str]]:
+    """Take a claimed batch as far as this worker may, a group at a time, committing each stage; yield the lanes to ring.
 
-    Nothing is undone when a lease turns out to be lost: what was committed stands, the rest is somebody else's.
+    Between two groups, what a pause has come to cover meanwhile goes back to its lane, and all the rest does when the worker
+    is told to stop. Nothing is undone when a lease turns out to be lost: what was committed stands, the rest is somebody else's.
     """
-    rings: set[str] = set()
     claim, reading = taken.claim, taken.reading
     assert reading is not None
-    works = [Work(item, claim.stage, claim.lane, item.fence, contract_id=item.contract_id) for item in claim.items]
-    unread = line.fill(works, reading)
+    rest = [Work(item, claim.stage, claim.lane, item.fence, contract_id=item.contract_id) for item in claim.items]
+    unread = line.fill(rest, reading)
     if unread:
-        works = _set_aside(line, hand, works, unread)
-    while works:
-        # What is paused or limited is decided lane by lane, by claiming: then no stage is passed in memory.
-        works = _one_round(line, hand, works, mode if line.is_free else Mode.STRICT, rings)
-    return rings
+        rest = _set_aside(line, hand, rest, unread)
+    looked = time.monotonic()
+    while rest:
+        rings: set[str] = set()
+        size = line.pace.group(claim.lane)
+        group, rest = rest[:size], rest[size:]
+        count = len(group)
+        while group:
+            # What is paused or limited is decided lane by lane, by claiming: then no stage is passed in memory.
+            group = _one_round(line, hand, group, mode if line.is_free else Mode.STRICT, rings, closes=not rest)
+        line.pace.note(claim.lane, count)
+        if rest and not hand.goes_on():
+            rest = _set_down(line, hand, rest, rings)
+        elif rest and time.monotonic() - looked > LOOK_SECONDS:
+            looked = time.monotonic()
+            rest = _set_down(line, hand, rest, rings, paused_alone=True)
+        yield rings
+
+
+def _set_down(line: Line, hand: Hand, rest: Sequence[Work], rings: set[str], *, paused_alone: bool = False) -> list[Work]:
+    """Return items that were not begun to their lanes, all or those that a pause covers now; return what is left in hand."""
+    note = "paused before its turn came" if paused_alone else "the worker was told to stop before its turn came"
+    with transaction(line.conn, {work.claimed.workspace_id for work in rest}) as conn:
+        returned = give_back(conn, hand.claim_id, by=hand.worker, note=note, paused_alone=paused_alone)
+        line.is_free = is_true(conn.execute(NOTHING_STANDS, prepare=True))
+    if not paused_alone:
+        rings.update(returned.values())
+    return [work for work in rest if work.item_id not in returned] if paused_alone else []
 
 
 def _set_aside(line: Line, hand: Hand, works: Sequence[Work], unread: Mapping[UUID, str]) -> list[Work]:
@@ -149,7 +181,7 @@ def _set_aside(line: Line, hand: Hand, works: Sequence[Work], unread: Mapping[UU
     return [work for work in works if work.item_id not in unread]
 
 
-def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings: set[str]) -> list[Work]:
+def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings: set[str], *, closes: bool) -> list[Work]:
     """Run each stage present on its items, commit, and return what is carried into the next round."""
     finished: list[tuple[Work, Step]] = []
     groups: dict[Stage, list[Work]] = {}
@@ -167,7 +199,7 @@ def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings:
                 else:
                     finished.append((work, step))
     failpoint("step.ran")
-    done = commit(line, hand, finished)
+    done = commit(line, hand, finished, closes=closes)
     rings.update(done.rings)
     if done.lost:
         log.warning("batch.late", worker=hand.worker, items=len(done.lost), first=str(done.lost[0]))

@@ -20,11 +20,11 @@ from contracts.identity import new_id
 from contracts.lifecycle import CEILINGS, DRIFT, Cause, Stage, Wait
 from contracts.nouns import Action, Finding
 from pipeline.artifact import finding_row
-from pipeline.envelope import action_id, action_of
+from pipeline.envelope import action_id, action_of, differing
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
 from pipeline.retries import accident, counted
-from pipeline.work import ApplyEnd, Step, Work, onward, stay
+from pipeline.work import ApplyEnd, Step, Work, not_begun, onward, stay
 from queues.database import transaction
 from workcells.appliers import Applier, SendRefused, SendThrottled, SendUnknown, TargetMissing, TargetUnavailable
 
@@ -50,7 +50,7 @@ class Approved:
 
 
 _READ = """
-SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.adapter, p.target,
+SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256, p.expires_at,
        p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AS live,
        p.state = 'applied' AS settled, a.id AS apply_id, coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS since
   FROM proposals p CROSS JOIN LATERAL (SELECT state FROM clearances WHERE proposal_id = p.id OFFSET 0) c
@@ -68,12 +68,17 @@ RETURNING item_id, id
 
 
 def step(line: Line, works: Sequence[Work]) -> list[Step]:
-    """Return for each item: applied and on to the archive, drifted, tried again later, or a person's task."""
-    approved = _load(line, works)
-    steps: dict[UUID, Step] = {}
+    """Return for each item: applied and on to the archive, drifted, tried again later, or a person's task.
+
+    When the group is late, those not begun go back to their lane.
+    """
+    approved, steps = _load(line, works)
     ready = []
-    for one in approved:
-        before = _recover(one) if one.apply_id else _compare(one)
+    for n, one in enumerate(approved):
+        if n and line.pace.is_late():
+            before: Step | None = not_begun(one.work)
+        else:
+            before = _recover(one) if one.apply_id else _compare(one)
         if before is None:
             ready.append(one)
         else:
@@ -89,22 +94,47 @@ def step(line: Line, works: Sequence[Work]) -> list[Step]:
         if apply_id is None:
             steps[one.work.item_id] = stay(one.work, "give_back", note="the lease or the approval ended before the intent")
             continue
+        if one is not ready[0] and line.pace.is_late():
+            steps[one.work.item_id] = _unsent(one, apply_id)
+            continue
         steps[one.work.item_id] = _send(line, one, apply_id)
     failpoint("apply.sent")
     return [steps[work.item_id] for work in works]
 
 
-def _load(line: Line, works: Sequence[Work]) -> list[Approved]:
+def _load(line: Line, works: Sequence[Work]) -> tuple[list[Approved], dict[UUID, Step]]:
+    """Return what was approved, and the refusals of items whose approved bytes are not what their rows say."""
     by_item = {work.item_id: work for work in works}
     with transaction(line.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
         rows = line.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
         envelopes = read_bodies(line.conn, line.store, ((row[0], row[2]) for row in rows))
-    approved = []
-    for item, proposal_id, sha256, finding, adapter, target, live, settled, apply_id, since in rows:
+    approved, refused = [], {}
+    for (
+        item,
+        proposal_id,
+        sha256,
+        finding,
+        action,
+        adapter,
+        target,
+        epoch,
+        precondition,
+        expires_at,
+        live,
+        settled,
+        apply_id,
+        since,
+    ) in rows:
         # read_bodies verified the bytes against the very hash that was approved.
         envelope = json.loads(envelopes[item, sha256])
         work = by_item[item]
         work.finding = finding
+        parts = differing(
+            envelope, item=item, action=action, target=target, adapter=adapter, epoch=epoch, precondition_sha256=precondition, expires_at=expires_at
+        )  # fmt: skip
+        if parts:
+            refused[item] = _failed(work, proposal_id, f"the approved bytes and the proposal's row differ in {', '.join(parts)}", apply_id)
+            continue
         approved.append(
             Approved(
                 work,
@@ -120,7 +150,7 @@ def _load(line: Line, works: Sequence[Work]) -> list[Approved]:
                 since,
             )
         )
-    return approved
+    return approved, refused
 
 
 def _compare(one: Approved) -> Step | None:
@@ -133,7 +163,7 @@ def _compare(one: Approved) -> Step | None:
     try:
         seen = one.adapter.observe(one.action.target, sorted(declared))
     except TargetMissing as error:
-        return _failed(one, str(error), one.apply_id)
+        return _failed(one.work, one.proposal_id, str(error), one.apply_id)
     except ShopfloorError as error:
         return _later(one, error)
     changed = sorted(name for name, value in declared.items() if seen.get(name) != value)
@@ -186,6 +216,14 @@ def _intend(line: Line, ready: Sequence[Approved]) -> dict[UUID, UUID]:
         return {item: apply_id for one in ready for item, apply_id in _intend(line, [one]).items()}
 
 
+def _unsent(one: Approved, apply_id: UUID) -> Step:
+    """Return an approved item to its lane, and withdraw the intent that this group made: it was certainly not acted on."""
+    if one.apply_id:
+        return not_begun(one.work)
+    end = ApplyEnd(one.proposal_id, "approved", apply_id, "failed", canonical({"withdrawn": "not sent: the items before it were slow"}))
+    return not_begun(one.work, applied=end)
+
+
 def _send(line: Line, one: Approved, apply_id: UUID) -> Step:
     """Call the target once and return what its answer means."""
     if not line.lease_holds():
@@ -193,9 +231,9 @@ def _send(line: Line, one: Approved, apply_id: UUID) -> Step:
     try:
         receipt = one.adapter.send(one.action, key=one.action_id.hex())
     except SendRefused as error:
-        return _failed(one, str(error), apply_id)
+        return _failed(one.work, one.proposal_id, str(error), apply_id)
     except TargetMissing as error:
-        return _failed(one, str(error), apply_id)
+        return _failed(one.work, one.proposal_id, str(error), apply_id)
     except SendUnknown as error:
         return _unknown(one, apply_id, str(error), after_seconds=error.retry_after_seconds)
     except TargetUnavailable as error:
@@ -211,12 +249,12 @@ def _applied(one: Approved, apply_id: UUID, receipt: bytes) -> Step:
     return onward(one.work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="applied", finding=one.finding, applied=end)
 
 
-def _failed(one: Approved, message: str, apply_id: UUID | None) -> Step:
+def _failed(work: Work, proposal_id: UUID, message: str, apply_id: UUID | None) -> Step:
     receipt = canonical({"refused": message[:500]})
     return stay(
-        one.work, "refuse", note=message[:300], finding="apply.failed",
-        applied=ApplyEnd(one.proposal_id, "failed", apply_id, "failed", receipt),
-        records=[finding_row(one.work, Finding(code="apply.failed", message=message[:500]))],
+        work, "refuse", note=message[:300], finding="apply.failed",
+        applied=ApplyEnd(proposal_id, "failed", apply_id, "failed", receipt),
+        records=[finding_row(work, Finding(code="apply.failed", message=message[:500]))],
     )  # fmt: skip
 
 
@@ -231,7 +269,9 @@ def _recover(one: Approved) -> Step | None:
         return _applied(one, one.apply_id, canonical({"probed": "applied"}))
     if found == "absent":
         # It never took effect, and time has passed since the intent: what the decision rests on is compared again.
-        return _compare(one) if one.live else _failed(one, "the approval ended before the action was sent", one.apply_id)
+        return (
+            _compare(one) if one.live else _failed(one.work, one.proposal_id, "the approval ended before the action was sent", one.apply_id)
+        )
     if one.seconds_since_sent < one.adapter.settle_seconds:
         wait = one.adapter.settle_seconds - one.seconds_since_sent
         return stay(one.work, "retry", note="the target may still hide what was sent", delay_seconds=wait + 1)

@@ -11,7 +11,7 @@ from typing import NoReturn
 from uuid import UUID
 
 import psycopg
-from contracts.errors import Conflict, Denied, NotFound, ShopfloorError
+from contracts.errors import Conflict, Denied, NotFound, ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import APPROVE, REJECT, RETURN, Stage, State, lane_of
 from pipeline.people import token_sha256
@@ -62,32 +62,35 @@ VALUES (%s, %s, %s, %s, 'qa', 'review.returned', %s, clock())
 
 
 def decide_all(
-    conn: Connection, workspace: UUID, token: str, ballots: Iterable[Ballot], answer: Answer, reason: str, *, by: str
+    conn: Connection, workspace: UUID, token: str, ballots: Iterable[Ballot], answer: Answer, reason: str, *, by: str, dry_run: bool = False
 ) -> list[Decided]:
     """Give the same answer to each ballot, a transaction each, and return what each came to, in order.
 
-    `conn` is a connection as the role review. An answer that is refused stops none of the others.
+    `conn` is a connection as the role review. An answer that is refused stops none of the others. A `dry_run` does it all and
+    takes it back: what would be refused is refused.
     """
     results = []
     for ballot in ballots:
         try:
-            results.append(decide(conn, workspace, token, ballot, answer, reason, by=by))
+            results.append(decide(conn, workspace, token, ballot, answer, reason, by=by, dry_run=dry_run))
         except ShopfloorError as error:
-            if error.exit_code == 6:
+            if isinstance(error, Unavailable):
                 raise
             results.append(Decided(ballot.proposal_id, error=error))
     return results
 
 
-def decide(conn: Connection, workspace: UUID, token: str, ballot: Ballot, answer: Answer, reason: str, *, by: str) -> Decided:
-    """Record one answer and move its item accordingly; both happen or neither.
+def decide(
+    conn: Connection, workspace: UUID, token: str, ballot: Ballot, answer: Answer, reason: str, *, by: str, dry_run: bool = False
+) -> Decided:
+    """Record one answer and move its item accordingly; both happen or neither, and neither in a `dry_run`.
 
     Raises NotFound, Conflict (stale, closed, expired, somebody was first) or Denied (this person may not decide).
     """
     if not token:
         raise Denied("nobody is logged in: a decision needs a person's token", hint="shopfloor login", code="denied.token")
     try:
-        with transaction(conn, workspace):
+        with transaction(conn, workspace), conn.transaction(force_rollback=dry_run):
             row = conn.execute(_READ, [ballot.proposal_id]).fetchone()
             if row is None or row[3] is None:
                 raise NotFound(

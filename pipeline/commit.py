@@ -47,6 +47,8 @@ class Hand:
     worker_id: UUID
     claim_id: UUID
     serves: Callable[[str], bool]
+    goes_on: Callable[[], bool] = lambda: True
+    """Asked before each further group of a claim; False when the worker is to stop."""
 
 
 def commit(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, closes: bool = True) -> Committed:

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from contracts.canonical import canonical
 from contracts.nouns import Action
@@ -47,6 +48,24 @@ def seal(
     }
     data = canonical(body)
     return Envelope(data, hashlib.sha256(data).digest(), hashlib.sha256(precondition).digest(), epoch, until)
+
+
+def differing(
+    envelope: dict[str, Any], *, item: UUID, action: str, target: str, adapter: str, epoch: int, precondition_sha256: bytes, expires_at: datetime
+) -> list[str]:  # fmt: skip
+    """Return the names of the parts that a proposal's row repeats otherwise than its envelope has them."""
+    rows = {"item": str(item), "action": action, "target": target, "adapter": adapter, "epoch": epoch}
+    found = [name for name, seen in rows.items() if envelope.get(name) != seen]
+    try:
+        if hashlib.sha256(canonical(envelope["payload"])).hexdigest() != envelope["payload_sha256"]:
+            found.append("payload_sha256")
+        if hashlib.sha256(canonical(envelope["precondition"])).digest() != precondition_sha256:
+            found.append("precondition")
+        if datetime.fromisoformat(envelope["expires_at"]) != expires_at:
+            found.append("expires_at")
+    except (KeyError, TypeError, ValueError):
+        found.append("its very form")
+    return found
 
 
 def action_of(envelope: dict[str, Any]) -> Action:

@@ -48,7 +48,8 @@ class InlineWorker:
             serves = set(self.lanes)
             if any(name.startswith("apply.") for name in serves):
                 serves.add(Stage.ARCHIVE.value)
-            advance(self.line, Hand(self.name, self.id, taken.claim.id, serves.__contains__), taken, self.mode)
+            for _ in advance(self.line, Hand(self.name, self.id, taken.claim.id, serves.__contains__), taken, self.mode):
+                pass
         return len(taken.claim.items)
 
     def run(self) -> int:

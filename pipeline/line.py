@@ -13,6 +13,7 @@ from contracts.errors import BadContract, NotFound, Unavailable
 from contracts.floor import Floor, parse_floor
 from contracts.language import Contract, parse_contract
 from contracts.lifecycle import Stage
+from pipeline.pace import Pace
 from pipeline.work import Work
 from queues.claims import Claimed
 from queues.database import Connection
@@ -43,6 +44,7 @@ class Line:
     """Whether the claim in hand is still ours by this process's own monotonic clock."""
     is_free: bool = True
     """No pause and no limit stood when the batch was loaded: neighbouring stages may share a commit."""
+    pace: Pace = field(default_factory=Pace)
     _floors: dict[UUID, Floor] = field(default_factory=dict)
     _contracts: dict[int, Contract] = field(default_factory=dict)
     _pins: dict[str, int] = field(default_factory=dict)

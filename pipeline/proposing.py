@@ -17,7 +17,7 @@ Finished = Sequence[tuple[Work, Step]]
 
 _PROPOSE = """
 SELECT * FROM propose(%b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::int[], %b::text[],
-  %b::real[], %b::text[], %b::timestamptz[], %b::int[], %b::text[], %b::uuid[], %s)
+  %b::real[], %b::text[], %b::timestamptz[], %b::int[], %b::int[], %b::text[], %b::uuid[], %s)
 """
 
 
@@ -37,6 +37,7 @@ def propose(conn: Connection, finished: Finished) -> tuple[Finished, list[UUID]]
         [
             *(list(column) for column in zip(*(rows[work.item_id] for work, _ in asking), strict=True)),
             [work.committed_fence for work, _ in asking],
+            [work.contract_id for work, _ in asking],
             [step.tier for _, step in asking],
             [new_id() for _ in asking],
             CLEARANCE_SECONDS,

@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     @classmethod
     def _web(cls, value: str) -> str:
         _with_scheme(SecretStr(value), "https://", "http://")
+        if "@" in urlsplit(value).netloc:
+            raise ValueError("holds a user or password, which would be printed: the token has a setting of its own")
         return value
 
     @cached_property

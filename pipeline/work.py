@@ -101,3 +101,8 @@ def onward(work: Work, to: Stage, lane: str, **more: Any) -> Step:
 def stay(work: Work, name: str, **more: Any) -> Step:
     """Return a step that leaves the lease within the same stage: retry, give_back, escalate, refuse, bury."""
     return Step(move(name, work.stage, State.LEASED), work.lane, **more)
+
+
+def not_begun(work: Work, **more: Any) -> Step:
+    """Return an item to its lane because its group is late: whoever is free may take it."""
+    return stay(work, "give_back", note="not begun: the items before it were slow", **more)

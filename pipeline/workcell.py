@@ -16,7 +16,7 @@ from pipeline.failpoints import failpoint
 from pipeline.line import Line
 from pipeline.retries import accident
 from pipeline.tools import tools_for
-from pipeline.work import Product, Step, Work, onward, stay
+from pipeline.work import Product, Step, Work, not_begun, onward, stay
 from queues.database import transaction
 from workcells.bench import ItemBench, Tool, look_up
 from workcells.registry import Cell
@@ -26,12 +26,21 @@ _NAMES = {Draft: "draft", Proposal: "proposal", Refusal: "refusal", NeedInfo: "n
 
 
 def step(line: Line, works: Sequence[Work]) -> list[Step]:
-    """Return for each item what its cell gave: on to the artifact stage, a refusal, a question, or an accident."""
+    """Return for each item what its cell gave: on to the artifact stage, a refusal, a question, or an accident.
+
+    When the group is late, those not begun go back to their lane.
+    """
     _load_findings(line, [work for work in works if work.claimed.rounds])
     answers: dict[tuple[UUID, str], Mapping[str, Any]] = {}
     for (workspace, flow), group in _by_flow(works).items():
         answers[workspace, flow] = _prefetch(line, workspace, flow, group)
-    return [_run(line, work, answers[work.claimed.workspace_id, work.claimed.flow]) for work in works]
+    steps: list[Step] = []
+    for work in works:
+        if steps and line.pace.is_late():
+            steps.append(not_begun(work))
+        else:
+            steps.append(_run(line, work, answers[work.claimed.workspace_id, work.claimed.flow]))
+    return steps
 
 
 def _load_findings(line: Line, works: Sequence[Work]) -> None:

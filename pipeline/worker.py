@@ -33,7 +33,8 @@ from workcells.registry import Registry
 
 log = structlog.get_logger()
 
-DRAIN_SECONDS = 30.0
+DRAIN_SECONDS = 25.0
+"""How long a worker that is told to stop waits for what it has begun; the whole stop takes less than thirty seconds."""
 _EXIT_HUNG = 70
 
 
@@ -45,13 +46,14 @@ class Left:
     workspaces: frozenset[UUID]
     counts: bool
     """True when the accident was ours and not the database's: then it counts as an attempt."""
+    note: str = "the database went away, or the lease was lost"
 
     def give_back(self, conn: Connection, by: str) -> list[str]:
         """Return its items to their lanes, those that were expired meanwhile being no longer its own; return the lanes."""
         with transaction(conn, self.workspaces):
             if self.counts:
                 return return_counted(conn, self.claim_id, by=by, note="the worker had an accident outside any step")
-            return give_back(conn, self.claim_id, by=by, note="the database went away, or the lease was lost")
+            return sorted(set(give_back(conn, self.claim_id, by=by, note=self.note).values()))
 
 
 @dataclass
@@ -81,6 +83,8 @@ class Worker:
             on_beat=self._return_left,
         )
         self._left: list[Left] = []
+        self._working: dict[UUID, frozenset[UUID]] = {}
+        """The claims in hand, each with its workspaces."""
         self._local = threading.local()
         self._draining = threading.Event()
         self._served = frozenset(self.lanes)
@@ -107,6 +111,9 @@ class Worker:
         self._draining.set()
         log.info("worker.draining", worker=self.name)
         ears.stop(seconds=DRAIN_SECONDS)
+        for claim_id, workspaces in list(self._working.items()):
+            # Whoever is still at it finds its fence gone. What it has sent to a target is probed by whoever comes next.
+            self._return_rest(Left(claim_id, workspaces, counts=False, note="the worker was told to stop and could not wait for it"))
         self._heart.stop()
         with self._connect() as conn:
             workers.retire(conn, self.id)
@@ -159,9 +166,12 @@ class Worker:
         if not claim.items:
             return
         self._heart.hold(claim.id, asked)
+        self._working[claim.id] = frozenset(item.workspace_id for item in claim.items)
         line.lease_holds = lambda: self._heart.holds(claim.id)
         try:
-            rings = advance(line, self._hand(claim), taken, self._mode)
+            for rings in advance(line, self._hand(claim), taken, self._mode):
+                failpoint("doorbell.ring")
+                self._doorbell.ring(rings)
         except Exception as error:
             # The connection first: the server then ends what it still does for us, and lets go of the rows.
             self._forget_line()
@@ -170,11 +180,17 @@ class Worker:
             raise
         finally:
             self._heart.drop(claim.id)
-        failpoint("doorbell.ring")
-        self._doorbell.ring(rings)
+            self._working.pop(claim.id, None)
 
     def _hand(self, claim: Claim) -> Hand:
-        return Hand(self.name, self.id, claim.id, lambda lane: lane in self._carries and not self._draining.is_set())
+        def serves(lane: str) -> bool:
+            return lane in self._carries and not self._draining.is_set()
+
+        def goes_on() -> bool:
+            self._heart.got_on(claim.id)
+            return not self._draining.is_set()
+
+        return Hand(self.name, self.id, claim.id, serves, goes_on)
 
     def _return_rest(self, left: "Left") -> None:
         """Give back what an accident left leased; when the database is away, as soon as it answers a heartbeat again."""

@@ -152,18 +152,20 @@ def close_if_empty(conn: Connection, claim_id: UUID) -> None:
     )
 
 
-_LEFT = "SELECT item_id, fence, stage, workspace_id, lane FROM queue WHERE claim_id = %s ORDER BY item_id FOR NO KEY UPDATE SKIP LOCKED"
+_LEFT = "SELECT q.item_id, q.fence, q.stage, q.lane FROM queue q WHERE q.claim_id = %s{} ORDER BY q.item_id FOR NO KEY UPDATE SKIP LOCKED"
+_ALL_LEFT, _PAUSED_LEFT = _LEFT.format(""), _LEFT.format(f" AND {PAUSED}")
 
 
-def give_back(conn: Connection, claim_id: UUID, *, by: str, note: str) -> list[str]:
-    """Return to their lanes the items that a claim still holds, and close it if all are; return the lanes to ring.
+def give_back(conn: Connection, claim_id: UUID, *, by: str, note: str, paused_alone: bool = False) -> dict[UUID, str]:
+    """Return to their lanes the items that a claim still holds, and close it if all are; return the lane of each.
 
-    Counts nothing against the items. Call inside a transaction over their workspaces.
+    With `paused_alone`, only those that a pause covers. Counts nothing against the items. Call inside a transaction over their
+    workspaces.
     """
-    left = conn.execute(_LEFT, [claim_id]).fetchall()
+    left = conn.execute(_PAUSED_LEFT if paused_alone else _ALL_LEFT, [claim_id]).fetchall()
     planned = [
-        Planned(item, fence, Route((move("give_back", Stage(stage), State.LEASED),), lane, (note,))) for item, fence, stage, _, lane in left
+        Planned(item, fence, Route((move("give_back", Stage(stage), State.LEASED),), lane, (note,))) for item, fence, stage, lane in left
     ]
-    perform(conn, planned, by=by)
+    moved = perform(conn, planned, by=by)
     close_if_empty(conn, claim_id)
-    return sorted({row[4] for row in left})
+    return {item: lane for item, _, _, lane in left if item in moved.done}

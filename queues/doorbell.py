@@ -15,7 +15,7 @@ import structlog
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
-from contracts.errors import Unavailable
+from contracts.errors import BadSetting, Unavailable
 
 log = structlog.get_logger()
 
@@ -33,7 +33,10 @@ class Doorbell:
 
     def __init__(self, url: str, *, namespace: str) -> None:
         self.url, self.namespace = url, namespace
-        self.broker = _Bell(url, namespace)
+        try:
+            self.broker = _Bell(url, namespace)
+        except ValueError:
+            raise BadSetting("SHOPFLOOR_BROKER_URL cannot be read: expected redis://HOST:PORT/0, and options that redis-py knows") from None
         self.client = self.broker.client
         self.is_up = True
 

@@ -21,8 +21,8 @@ UPDATE claims SET beat_at = clock(), until = clock() + make_interval(secs => %s)
 class Heartbeat:
     """Renews held claims every third of the lease, and knows by the process's own clock which still hold.
 
-    A claim held longer than `limit_seconds` is not renewed any more: its step hangs, and the lease is how others
-    get the items back. Then `on_hang` is called once, from the heartbeat's thread. `on_beat` is called after each
+    A claim that has not got on for `limit_seconds` is not renewed any more: its step hangs, and the lease is how others
+    get the items back. Then `on_hang` is called from the heartbeat's thread, with each beat until the claim is dropped. `on_beat` is called after each
     beat, with its connection: the database answers.
     """
 
@@ -50,6 +50,12 @@ class Heartbeat:
         """Renew this claim from now on. `asked_at` is time.monotonic() from before the claim was sent."""
         with self._lock:
             self._held[claim_id] = (asked_at, asked_at + self._lease)
+
+    def got_on(self, claim_id: UUID) -> None:
+        """Note that a claim's work is getting on: its time limit starts anew."""
+        with self._lock:
+            if claim_id in self._held:
+                self._held[claim_id] = (time.monotonic(), self._held[claim_id][1])
 
     def drop(self, claim_id: UUID) -> None:
         """Stop renewing: the claim is finished, or given up."""

@@ -20,7 +20,7 @@ from pipeline.setup import set_up
 from queues.database import Connection
 from queues.database import connect as open_connection
 from queues.embedded import Services, stop
-from tests.line import Clock, Result, Road
+from tests.line import Clock, Result, Road, clone_database
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = "template_shop"
@@ -47,10 +47,7 @@ def services(services_dir: Path) -> Services:
 def shop(services: Services, services_dir: Path, tmp_path: Path) -> Iterator[Shop]:
     """A factory of the test's own: database, tracker folder, nothing running."""
     name = f"shop_{uuid4().hex[:12]}"
-    with open_connection(services.superuser_url("postgres")) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER shopfloor_owner").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
-        )
+    clone_database(services, name, TEMPLATE)
     yield Shop(Settings(data_dir=services_dir, database=name, tracker_dir=tmp_path / "tracker"), services)
     with open_connection(services.superuser_url("postgres")) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

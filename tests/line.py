@@ -1,6 +1,7 @@
 """What tests drive: the line in this process, the database's clock, and rows as GitHub shows them."""
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+from psycopg import sql
 from contracts.lifecycle import Role
 from pipeline.advance import Mode
 from pipeline.appliers import opened
@@ -20,6 +22,19 @@ from pipeline.sources import open_source
 from pipeline.sweeper import sweep
 from pipeline.taking import open_intake
 from queues.database import Connection
+from queues.database import connect as open_connection
+from queues.embedded import Services
+from queues.schema import deny_temporary
+
+
+def clone_database(services: Services, name: str, template: str) -> None:
+    """Make a database like another one, with what a migration does to a database and what no template hands on."""
+    with open_connection(services.superuser_url("postgres")) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER shopfloor_owner").format(sql.Identifier(name), sql.Identifier(template))
+        )
+    with closing(open_connection(services.superuser_url(name))) as admin:
+        deny_temporary(admin)
 
 
 class Clock:

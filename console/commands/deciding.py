@@ -87,13 +87,11 @@ def _decide(answer: str, outcome: str, options: dict[str, Any]) -> None:
     with session(Role.REVIEW) as s:
         ballots, about, results = _ballots(s, words, options)
         many_need_yes(len(ballots), yes=options["yes"], dry_run=dry_run, verb=verb)
-        if dry_run:
-            results += [Result(str(one.proposal_id), about[one.proposal_id], f"would be {outcome}") for one in ballots]
-        else:
-            decided = decide_all(s.conn, s.workspace, s.token, ballots, Answer(answer), options["reason"], by=s.actor)
-            for one in decided:
-                said = "approved; another reviewer has to" if one.state == "open" else outcome
-                results.append(Result(str(one.proposal_id), about[one.proposal_id], "" if one.error else said, one.error))
+        decided = decide_all(s.conn, s.workspace, s.token, ballots, Answer(answer), options["reason"], by=s.actor, dry_run=dry_run)
+        for one in decided:
+            said = ("would be " if dry_run else "") + ("approved; another reviewer has to" if one.state == "open" else outcome)
+            results.append(Result(str(one.proposal_id), about[one.proposal_id], "" if one.error else said, one.error))
+        if not dry_run:
             ring(s.shop, {one.lane for one in decided if one.lane})
     report(results, form, verb=verb)
 

@@ -43,7 +43,7 @@ def intake(file: str, **options: Any) -> None:
     limit = reject_limit(options["max_rejects"]) if options["max_rejects"] else None
     # What the parts log is for services; a person gets one line of our own.
     configure("error")
-    with session(Role.INTAKE) as here:
+    with session(Role.INTAKE, needs="submitter") as here:
         flow = only_flow(floor_in_force(here.conn, here.workspace).floor, options["flow"])
         # On the embedded default a machine submits, so that the one person here may review it.
         submitter = SERVICE if here.shop.settings.is_embedded and here.shop.settings.token is None else here.actor

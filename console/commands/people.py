@@ -27,7 +27,7 @@ def token() -> None:
     "roles",
     multiple=True,
     type=click.Choice(_ROLES),
-    help="roles that the actor holds from now on; repeat for more",
+    help="a role that the actor gets, besides those already held; repeat for more",
 )
 @click.option(
     "--kind",
@@ -39,8 +39,9 @@ def token() -> None:
 @click.option("--days", type=click.IntRange(1, 3660), help="ends after this many days; unset: when revoked")
 @click.option("--label", default="", help="what it is for")
 @click.option("--enable", is_flag=True, help="bring back an actor who was disabled")
+@click.option("--dry-run", is_flag=True, help="check, make nothing")
 @formats()
-def new(actor: str, roles: tuple[str, ...], kind: str, days: int | None, label: str, enable: bool, form: str) -> None:
+def new(actor: str, roles: tuple[str, ...], kind: str, days: int | None, label: str, enable: bool, dry_run: bool, form: str) -> None:
     """Make a token for a person or a service, and print it once on stdout.
 
     Needs the role admin; the first admin of a workspace may be made by whoever has the operators' database login.
@@ -51,17 +52,22 @@ def new(actor: str, roles: tuple[str, ...], kind: str, days: int | None, label: 
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.accounts import admit_actor
+    from pipeline.accounts import admit_actor, roles_of
     from pipeline.people import issue_token
 
     if not 1 <= len(actor) <= 120 or not actor.isprintable() or ":" in actor:
         raise BadInput("an actor's name has 1 to 120 printable characters and no colon", code="actor.name")
     with session(Role.OPERATE) as s:
         _may_manage(s, first_admin="admin" in roles)
-        found = admit_actor(s.conn, s.workspace, actor, kind=kind, roles=roles, by=s.actor, enable=enable)
-        made = issue_token(s.conn, s.workspace, found, label=label or f"made by {s.actor}", by=s.actor, days=days)
+        with s.conn.transaction(force_rollback=dry_run):
+            found = admit_actor(s.conn, s.workspace, actor, kind=kind, roles=roles, by=s.actor, enable=enable)
+            made = issue_token(s.conn, s.workspace, found, label=label or f"made by {s.actor}", by=s.actor, days=days)
+            held = roles_of(s.conn, made)
     if form == "json":
-        document({"actor": actor, "roles": roles, "kind": kind, "token": made})
+        document({"actor": actor, "roles": held, "kind": kind, "token": None if dry_run else made, "dry_run": dry_run})
+        return
+    if dry_run:
+        click.echo(f"a token of {printable(actor)} would be made; roles: {', '.join(held) or 'none'}")
         return
     click.echo(made)
     click.echo(f"shown this once. {printable(actor)} types: shopfloor login", err=True)
@@ -161,7 +167,7 @@ def whoami(form: str) -> None:
     from contracts.lifecycle import Role
     from pipeline.people import actor_of
 
-    with session(Role.READ) as s:
+    with session(Role.READ, needs=None) as s:
         actor = actor_of(s.conn, s.token) if s.token else None
         kept = kept_token(s.shop)
     source = _proof(s.shop.settings.token is not None, kept)

@@ -170,7 +170,7 @@ def next_(finding: str | None, form: str) -> None:
     from contracts.lifecycle import Role
     from pipeline.inbox import waiting
 
-    with session(Role.READ) as s:
+    with session(Role.READ, needs="reviewer") as s:
         found = waiting(s.conn, s.shop.store, s.workspace, finding=finding, most=200)
         mine = next((one for one in found if one.may_be_decided_by(s.actor)), None)
         if mine is not None:

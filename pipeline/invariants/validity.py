@@ -2,18 +2,16 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 from psycopg.rows import TupleRow
-from contracts.canonical import canonical
 from contracts.contract import Contract
 from contracts.errors import BadInput
 from contracts.language import OUTCOMES, parse_contract
 from contracts.nouns import Finding
-from pipeline.envelope import ENVELOPE_KIND
+from pipeline.envelope import ENVELOPE_KIND, differing
 from pipeline.invariants.look import Look, Tally
 
 _CHUNK = 2_000
@@ -60,7 +58,7 @@ def check_artifacts(look: Look, tally: Tally) -> None:
         if kind == ENVELOPE_KIND:
             problem = _envelope_problem(contract, value)
             if not problem and proposal[0] is not None:
-                for name in _parts_that_differ(value, item, contract, *proposal[1:]):
+                for name in _differing(value, item, contract, *proposal[1:]):
                     tally.add(7, f"proposal {proposal[0]} of item {item}: its row and its approved bytes differ in {name}")
         elif kind != contract.gives_name:
             problem = f"is a {kind}, expected {contract.gives_name}"
@@ -74,35 +72,17 @@ def _first(findings: tuple[Finding, ...]) -> str:
     return f"{findings[0].place} {findings[0].message}".lstrip() if findings else ""
 
 
+def _differing(envelope: Any, item: UUID, contract: Contract, *row: Any) -> list[str]:
+    names = ("action", "target", "adapter", "epoch", "precondition_sha256", "expires_at")
+    found = differing(envelope, item=item, **dict(zip(names, row, strict=True)))
+    return found if envelope.get("contract") == contract.key else [*found, "contract"]
+
+
 def _envelope_problem(contract: Contract, envelope: Any) -> str:
     try:
         return _first(contract.action_findings(envelope["action"], envelope["payload"]))
     except (KeyError, TypeError):
         return "expected the fields of an envelope"
-
-
-def _parts_that_differ(envelope: dict[str, Any], *row: Any) -> list[str]:
-    try:
-        return list(_differing(envelope, *row))
-    except (KeyError, TypeError, ValueError):
-        return ["its very form"]
-
-
-def _differing(
-    envelope: dict[str, Any], item: UUID, contract: Contract, action: str, target: str, adapter: str, epoch: int,
-    precondition: bytes, expires_at: datetime,
-) -> Iterator[str]:  # fmt: skip
-    """Yield the names of the parts that a proposal's row repeats otherwise than its envelope has them."""
-    payload = hashlib.sha256(canonical(envelope["payload"])).hexdigest()
-    rows = {
-        "item": str(item), "action": action, "target": target, "adapter": adapter, "epoch": epoch, "contract": contract.key,
-        "payload_sha256": payload,
-    }  # fmt: skip
-    yield from (name for name, seen in rows.items() if envelope.get(name) != seen)
-    if datetime.fromisoformat(str(envelope.get("expires_at"))) != expires_at:
-        yield "expires_at"
-    if hashlib.sha256(canonical(envelope["precondition"])).digest() != precondition:
-        yield "precondition"
 
 
 _ATTEMPTS = """

@@ -60,6 +60,9 @@ SELECT 13, 'role ' || rolname || CASE WHEN rolsuper THEN ' is a superuser' WHEN 
                                       ELSE ' may make roles or databases, or replicate' END
   FROM logins WHERE rolsuper OR rolbypassrls OR rolmore
 UNION ALL
+SELECT 13, 'role ' || rolname || ' may make temporary objects: REVOKE TEMPORARY ON DATABASE ' || current_database() || ' FROM PUBLIC'
+  FROM logins WHERE has_database_privilege(oid, current_database(), 'TEMPORARY')
+UNION ALL
 SELECT 13, 'role ' || name || ' does not exist' FROM unnest(%(logins)s) AS name WHERE name NOT IN (SELECT rolname FROM logins)
 UNION ALL
 SELECT 13, 'role ' || l.rolname || ' is a member of ' || r.rolname

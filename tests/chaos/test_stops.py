@@ -154,3 +154,54 @@ def test_an_item_that_kills_its_worker_is_buried_alone_and_its_neighbours_finish
     assert plant.rows("SELECT o.subject_key, q.crashes FROM queue q JOIN orders o ON o.id = q.order_id") == [("7", 3)]
     assert [code for post in plant.posts.values() for code in post.deaths] == [-signal.SIGKILL] * 3
     assert violations(plant.admin) == []
+
+
+SLOW = '''"""Takes its time."""
+
+import time
+
+from workcells.api import Draft, cell
+
+
+@cell
+def work(item, bench):
+    """Take as long as a model would."""
+    time.sleep(0.7)
+    return Draft(value={"item": item["id"]})
+'''
+SLOW_CONTRACT = contract_of("fragile", "Takes its time.", "id: {type: integer}")
+
+
+def test_a_worker_with_slow_work_drains_in_time_and_returns_what_it_has_not_begun(plant: Plant, tmp_path: Path) -> None:
+    registry = put_in_force(plant, tmp_path / "cells", "fragile", SLOW, SLOW_CONTRACT, FLOOR + FRAGILE_FLOW)
+    # Time for ten items, and none hangs: a claim of many is no reason to take its worker for stuck.
+    post = plant.hire("slow", argv=serving(tmp_path / "cells", "route,cell.fragile,artifact,qa,rework,archive"), keep=False, step_seconds=7)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"id": {k}, "revision": 1}}\n' for k in range(1, 101)))
+    plant.take_in(rows, "fragile", registry=registry)
+    plant.until(lambda: plant.states().get("archive/done", 0) >= 12, seconds=40, what="at its own pace, and each group committed")
+
+    post.signal(signal.SIGTERM)
+    seconds = plant.until(post.has_ended, seconds=30, what="drained")
+
+    assert seconds < 6
+    assert post.deaths == [0]
+    assert plant.count(LEASED) == 0
+    assert plant.count("SELECT count(*) FROM claims WHERE closed_at IS NULL") == 0
+    assert plant.count("SELECT coalesce(sum(crashes + transients), 0) FROM queue") == 0
+    assert "worker.hung" not in post.log.read_text()
+
+
+@pytest.mark.chaos
+def test_what_cannot_be_waited_for_is_given_back_before_the_worker_ends(plant: Plant, tmp_path: Path) -> None:
+    post = plant.hire("propose", "worker", "--lanes", "propose", keep=False, faults=["workcell.run:hang:3"])
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 5), "reference")
+    plant.until(lambda: plant.count(LEASED) == 5, seconds=30, what="hanging")
+    post.signal(signal.SIGTERM)
+
+    seconds = plant.until(post.has_ended, seconds=40, what="drained")
+
+    assert seconds <= 30
+    assert post.deaths == [0]
+    assert plant.count(LEASED) == 0
+    assert plant.count("SELECT sum(crashes + transients) FROM queue") == 0

@@ -173,7 +173,7 @@ def test_a_name_that_means_none_or_several_is_told_and_the_others_are_done(road:
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(row["id"], row["outcome"], row["code"]) for row in rows] == [
         (str(items[0]), "cancelled", ""), (str(items[1]), "cancelled", ""),
-        ("acme/widgets#99", "refused", "not_found"), (shared, "refused", "input.bad"), ("\x1b[31m", "refused", "not_found"),
+        ("acme/widgets#99", "refused", "not_found"), (shared, "refused", "id.ambiguous"), ("\x1b[31m", "refused", "not_found"),
     ]  # fmt: skip
     assert look(admin, "SELECT item_id FROM queue") == [items[2]]
     text = cli("cancel", "acme/widgets#99", shared, "acme/widgets#3", "--dry-run")

@@ -8,6 +8,7 @@ from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.clearances import Answer, Ballot, Decided, decide, decide_all
 from pipeline.compose import Shop
+from pipeline.inbox import Waiting
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
 from tests.line import Clock, Road
@@ -166,3 +167,46 @@ def test_a_disabled_reviewer_cannot_decide(shop: Shop, road: Road, admin: Connec
     admin.execute("UPDATE actors SET disabled_at = shopfloor.clock() WHERE name = 'ada'")
     with pytest.raises(Denied):
         answer(shop, ada, ballot(one), Answer.APPROVE)
+
+
+def forge(admin: Connection, one: Waiting) -> None:
+    """Let the row of a proposal say something else than its sealed bytes, past every guard."""
+    admin.execute("SET session_replication_role = replica")
+    admin.execute("UPDATE proposals SET target = 'acme/widgets#99' WHERE id = %s", [one.id])
+    admin.execute("SET session_replication_role = origin")
+
+
+def test_a_proposal_whose_row_says_other_than_its_bytes_cannot_be_approved(shop: Shop, road: Road, admin: Connection, ada: str) -> None:
+    [one] = propose(road, 1)
+    forge(admin, one)
+    with pytest.raises(Conflict, match="not what its row says"):
+        answer(shop, ada, ballot(one), Answer.APPROVE)
+    assert road.states()["qa/waiting"] == 1
+
+
+def test_a_proposal_whose_row_says_other_than_its_approved_bytes_is_not_applied(
+    shop: Shop, road: Road, admin: Connection, ada: str
+) -> None:
+    [one] = propose(road, 1)
+    answer(shop, ada, ballot(one), Answer.APPROVE)
+    forge(admin, one)
+    before = {path: path.read_bytes() for path in shop.tracker_dir.rglob("*.json")}
+
+    road.run()
+
+    assert {path: path.read_bytes() for path in shop.tracker_dir.rglob("*.json")} == before
+    assert look(admin, "SELECT state FROM proposals") == ["failed"]
+    assert look(admin, "SELECT count(*) FROM applies") == [0]
+    [item] = road.items(id=str(one.item_id))
+    assert (item["stage"], item["state"]) == ("apply", "refused")
+
+
+def test_a_dry_run_is_refused_what_the_answer_would_be_and_leaves_nothing(shop: Shop, road: Road, admin: Connection, ada: str) -> None:
+    [one] = propose(road, 1)
+    with shop.connect(Role.REVIEW) as conn:
+        workspace = shop.workspace_id(conn)
+        for token, refused in ((ada, False), (person(shop, "bob", "reader"), True)):
+            [said] = decide_all(conn, workspace, token, [ballot(one)], Answer.APPROVE, "", by="x", dry_run=True)
+            assert (said.error is not None) == refused
+    assert road.states()["qa/waiting"] == 1
+    assert look(admin, "SELECT count(*) FROM decisions") == [0]

@@ -24,7 +24,7 @@ from pipeline.setup import own_token
 from queues.database import Connection, transaction
 from queues.database import connect as open_connection
 from queues.embedded import Services
-from tests.line import Road, issue, merged
+from tests.line import Road, clone_database, issue, merged
 from tests.pipeline.breaks import BREAKS, DRAFT, ITS_BODY, READY
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes.catalogue import SHAPES
@@ -42,8 +42,7 @@ ROWS = [
 def worked(services: Services, services_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of a database in which something of every kind has happened: rows of all outcomes, an apply, a waiting proposal."""
     name, folder = f"worked_{uuid4().hex[:12]}", tmp_path_factory.mktemp("worked")
-    with open_connection(services.superuser_url("postgres")) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template_shop OWNER shopfloor_owner").format(sql.Identifier(name)))
+    clone_database(services, name, "template_shop")
     shop = Shop(Settings(data_dir=services_dir, database=name, tracker_dir=folder / "tracker"), services)
     seed(shop.tracker_dir, [SHAPES["github_issue"].normalise(row) for row in ROWS if "title" in row])
     with closing(Road(shop, folder, Mode.FUSED)) as road:
@@ -71,8 +70,7 @@ def _approve(shop: Shop, target: str) -> None:
 def shop(services: Services, services_dir: Path, worked: str, tmp_path: Path) -> Iterator[Shop]:
     """A factory on a copy of the worked database, with a store of its own."""
     name = f"broken_{uuid4().hex[:12]}"
-    with open_connection(services.superuser_url("postgres")) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER shopfloor_owner").format(sql.Identifier(name), sql.Identifier(worked)))
+    clone_database(services, name, worked)
     yield Shop(Settings(data_dir=services_dir, database=name, tracker_dir=tmp_path / "tracker"), services)
     with open_connection(services.superuser_url("postgres")) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -48,7 +48,7 @@ WRITES: dict[str, dict[str, str]] = {
     "orders": {"INSERT": "intake", "UPDATE": "intake propose review apply operate sweep"},
     "pauses": {"INSERT": "operate", "UPDATE": "operate"},
     "pods": {"INSERT": "operate", "UPDATE": "operate"},
-    "proposals": {"UPDATE": "propose apply sweep"},
+    "proposals": {"UPDATE": "apply"},
     "queue": {
         "INSERT": "intake",
         "UPDATE": "intake propose review apply operate sweep",
@@ -68,6 +68,46 @@ READS: dict[str, str] = {"audit": "operate audit", "tokens": "operate audit", "b
 HIDDEN = frozenset({"subjects", "mentions", "lexicon", "subject_words"})
 """Tables that are read through definer functions alone."""
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+
+_STATE_OF_AN_ORDER = dict.fromkeys(WRITES["orders"]["UPDATE"].split(), "closed_at finding state")
+COLUMNS: dict[str, dict[str, str]] = {
+    "actors": {"operate": "disabled_at"},
+    "applies": {"apply": "fence finished_at receipt state"},
+    "batches": {
+        "intake": "accepted as_of context duplicate error finished_at read_at rejected rows_read source_sha256 state superseded",
+        "sweep": "error finished_at state",
+    },
+    "claims": {"propose": "*", "apply": "*", "sweep": "closed_at"},
+    "lane_minutes": {"propose": "*", "apply": "*"},
+    "lanes": {"operate": "changed_at changed_by max_active per_minute"},
+    "orders": _STATE_OF_AN_ORDER,
+    "pauses": {"operate": "lifted_at lifted_by"},
+    "pods": {"operate": "autonomy"},
+    "proposals": {"apply": "state"},
+    "queue": dict.fromkeys(
+        WRITES["queue"]["UPDATE"].split(),
+        "claim_id contract_breaks contract_id crashes drifts due_at fence lane move_no moved_at priority qa_rejects ready_lane rounds "
+        "stage state throttles transients wait waiting_on",
+    ),
+    "tokens": {"operate": "revoked_at"},
+    "workers": {"propose": "*", "apply": "*", "sweep": "stopped_at"},
+}
+"""Table → role → the columns that it may update, `*` for all."""
+
+_UPDATABLE = """
+SELECT c.relname, r.role, CASE WHEN has_table_privilege('shopfloor_' || r.role, c.oid, 'UPDATE') THEN '*' ELSE
+         (SELECT string_agg(a.attname, ' ' ORDER BY a.attname COLLATE "C") FROM pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attnum > 0 AND has_column_privilege('shopfloor_' || r.role, c.oid, a.attnum, 'UPDATE')) END
+  FROM pg_class c CROSS JOIN unnest(%s::text[]) AS r (role)
+ WHERE c.relnamespace = 'shopfloor'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+   AND has_any_column_privilege('shopfloor_' || r.role, c.oid, 'UPDATE')
+"""
+
+
+def test_every_role_updates_exactly_the_columns_of_the_table_above(admin: Connection) -> None:
+    found = set(look(admin, _UPDATABLE, sorted(EVERYBODY)))
+    assert found == {(table, role, columns) for table, roles in COLUMNS.items() for role, columns in roles.items()}
+
 
 _GRANTED = """
 SELECT c.relname, v.verb, r.role FROM pg_class c
@@ -182,7 +222,6 @@ def test_another_workspace_is_not_seen_and_not_written(shop: Shop, connect: Any,
                 assert look(conn, "SELECT count(*) FROM inspect.items") == [0]
     propose_conn = connect(Role.PROPOSE)
     with transaction(propose_conn, other):
-        assert propose_conn.execute("UPDATE proposals SET state = 'cancelled'").rowcount == 0
         assert propose_conn.execute("UPDATE queue SET priority = 0").rowcount == 0
 
 
@@ -306,7 +345,7 @@ def test_work_that_is_not_approved_is_not_applied(shop: Shop, admin: Connection,
 _PROPOSE = """
 SELECT (propose(ARRAY[gen_random_uuid()], ARRAY[%s::uuid], ARRAY['close'], ARRAY['acme/widgets#1'], ARRAY['tracker'], ARRAY[sha256('')],
   ARRAY[sha256('')], ARRAY[99], ARRAY[''], ARRAY[1.0::real], ARRAY['cell:x'], ARRAY[clock() + interval '1 day'],
-  ARRAY[%s::int], ARRAY['none'], ARRAY[gen_random_uuid()], 60)).clearance_state
+  ARRAY[%s::int], ARRAY[%s::int], ARRAY['none'], ARRAY[gen_random_uuid()], 60)).clearance_state
 """
 
 
@@ -317,20 +356,33 @@ def test_a_proposal_is_born_approved_only_where_the_pods_own_row_says_so(
     worker = road.worker()
     [item] = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30).claim.items
 
-    def asked(item_id: UUID, fence: int, within: UUID = workspace) -> list[str]:
+    [single] = look(admin, "SELECT id FROM contracts WHERE name = 'issue_review'")
+    [lenient] = look(
+        admin,
+        "INSERT INTO contracts (name, version, sha256, body, published_by) SELECT 'lenient', '1', sha256, "
+        "convert_to(replace(convert_from(body, 'UTF8'), '\"tier\":\"single\"', '\"tier\":\"none\"'), 'UTF8'), 'test' "
+        "FROM contracts WHERE id = %s RETURNING id",
+        single,
+    )
+
+    def asked(item_id: UUID, fence: int, contract: int | None, within: UUID = workspace) -> list[str]:
         with shop.connect(Role.PROPOSE) as conn, conn.transaction(force_rollback=True):
             conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [str(within)])
-            return [state for (state,) in conn.execute(_PROPOSE, [item_id, fence])]
+            return [state for (state,) in conn.execute(_PROPOSE, [item_id, fence, contract])]
 
     for autonomy, born in (("report_only", "open"), ("draft_approve", "open"), ("full_auto", "cleared")):
         admin.execute("UPDATE pods SET autonomy = %s", [autonomy])
-        assert asked(item.item_id, item.fence) == [born]
-    assert asked(item.item_id, item.fence + 1) == []  # a lease of somebody else
-    assert asked(item.item_id, item.fence, uuid4()) == []  # another workspace
-    assert asked(one.item_id, 3) == []  # not leased at all
+        assert asked(item.item_id, item.fence, lenient) == [born]
+        for contract in (single, None):
+            assert asked(item.item_id, item.fence, contract) == ["open"]
+    admin.execute("UPDATE queue SET contract_id = %s WHERE item_id = %s", [single, item.item_id])
+    assert asked(item.item_id, item.fence, lenient) == ["open"]  # it is pinned to another
+    assert asked(item.item_id, item.fence + 1, lenient) == []  # a lease of somebody else
+    assert asked(item.item_id, item.fence, lenient, uuid4()) == []  # another workspace
+    assert asked(one.item_id, 3, lenient) == []  # not leased at all
     for role in (Role.APPLY, Role.REVIEW, Role.OPERATE, Role.READ):
         with shop.connect(role) as conn:
-            assert isinstance(refused(conn, workspace, _PROPOSE, item.item_id, item.fence), InsufficientPrivilege)
+            assert isinstance(refused(conn, workspace, _PROPOSE, item.item_id, item.fence, lenient), InsufficientPrivilege)
 
 
 def test_a_proposal_keeps_the_identity_that_was_shown(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
@@ -354,3 +406,66 @@ def test_a_token_itself_and_its_hash_are_readable_by_nobody(shop: Shop, workspac
     for role in Role:
         with shop.connect(role) as conn:
             assert isinstance(refused(conn, workspace, "SELECT sha256 FROM tokens"), InsufficientPrivilege)
+
+
+def test_no_login_can_make_what_a_function_or_a_guard_would_find_instead(shop: Shop, admin: Connection, workspace: UUID) -> None:
+    for role in Role:
+        with shop.connect(role) as conn:
+            assert isinstance(refused(conn, workspace, "CREATE TEMPORARY TABLE moves (item_id uuid)"), InsufficientPrivilege)
+            assert isinstance(refused(conn, workspace, "CREATE DOMAIN pg_temp.uuid AS pg_catalog.uuid"), InsufficientPrivilege)
+    # And were the database another's, who grants it: each looks where it is told, or was parsed when it was made.
+    assert look(admin, _LOOKS_ANYWHERE) == []
+
+
+_LOOKS_ANYWHERE = """
+SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'shopfloor'::regnamespace AND p.prosqlbody IS NULL
+   AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c (setting) WHERE c.setting ~ '^search_path=.*pg_temp$') ORDER BY 1
+"""
+
+
+def test_a_shadow_of_the_history_hides_nothing_from_its_guards(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+    admin.execute("DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database()); END $$")
+    with shop.connect(Role.REVIEW) as conn:
+        conn.execute("SELECT set_config('shopfloor.workspace', %s, false)", [str(workspace)])
+        conn.execute("CREATE TEMPORARY TABLE moves AS SELECT item_id, no, 999 AS fence, legal, at FROM shopfloor.moves")
+        conn.execute("UPDATE moves SET no = 999")
+        with pytest.raises(CheckViolation, match="history does not say"):
+            conn.execute("UPDATE shopfloor.queue SET fence = 999, move_no = 999")
+        conn.execute("CREATE TEMPORARY TABLE archived_items AS SELECT * FROM shopfloor.archived_items")
+        with pytest.raises(CheckViolation, match="left the queue without"):
+            conn.execute("DELETE FROM shopfloor.queue")
+
+
+def test_what_a_login_says_of_a_person_is_recorded_as_its_own_word(shop: Shop, admin: Connection, workspace: UUID) -> None:
+    record = "SELECT record_audit(%s, 'ada', %s, 'x', '')"
+    for role in (Role.INTAKE, Role.PROPOSE, Role.APPLY, Role.OPERATE, Role.REVIEW, Role.SWEEP):
+        with shop.connect(role) as conn:
+            assert isinstance(refused(conn, workspace, record, workspace, "review.approve"), InsufficientPrivilege)
+            assert isinstance(refused(conn, workspace, record, workspace, "apply.resolve"), InsufficientPrivilege)
+            assert isinstance(refused(conn, workspace, record, uuid4(), "pause"), InsufficientPrivilege)
+            assert isinstance(
+                refused(conn, workspace, "SELECT write_audit(%s, 'ada', 'review.approve', 'x', '')", workspace), InsufficientPrivilege
+            )
+    with shop.connect(Role.OPERATE) as conn, transaction(conn, workspace):
+        conn.execute(record, [workspace, "pause"])
+    assert look(admin, "SELECT actor, login FROM audit WHERE object = 'x'") == [("ada", "shopfloor_operate")]
+
+
+def test_nothing_is_called_applied_that_no_apply_has_applied(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+    statement = "UPDATE proposals SET state = 'applied'"
+    for role in (Role.PROPOSE, Role.SWEEP):
+        with shop.connect(role) as conn:
+            assert "permission denied" in str(refused(conn, workspace, statement))
+    with shop.connect(Role.APPLY) as conn:
+        assert "has no apply that was applied" in str(refused(conn, workspace, statement))
+
+
+def test_a_lease_is_ended_by_its_holder_alone(shop: Shop, admin: Connection, road: Road, workspace: UUID) -> None:
+    road.take_in([issue(77)])
+    worker = road.worker()
+    take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30)
+    for statement in ("UPDATE claims SET until = clock()", "UPDATE workers SET stopped_at = clock()"):
+        with shop.connect(Role.APPLY) as conn, conn.transaction(force_rollback=True):
+            assert conn.execute(statement).rowcount == 0
+        with shop.connect(Role.PROPOSE) as conn, conn.transaction(force_rollback=True):
+            assert conn.execute(statement).rowcount > 0

@@ -44,6 +44,10 @@ def template(server: str) -> tuple[str, str]:
         admin.execute("CREATE SCHEMA shopfloor AUTHORIZATION floor_owner")
         admin.execute("SET LOCAL ROLE floor_owner")
         admin.execute("SET LOCAL search_path = shopfloor")
+        admin.execute(
+            "CREATE FUNCTION workspaces_in_use() RETURNS uuid[] LANGUAGE sql STABLE "
+            "RETURN string_to_array(nullif(current_setting('shopfloor.workspace', true), ''), ',')::uuid[]"
+        )
         admin.execute(SEARCH.read_bytes())
         for table in ("subjects", "lexicon", "mentions"):
             admin.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")

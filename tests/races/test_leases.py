@@ -34,7 +34,8 @@ def test_a_worker_whose_lease_was_expired_commits_nothing(road: Road, clock: Clo
     before = road.items()
 
     worker = road.worker()
-    rings = advance(worker.line, Hand(worker.name, worker.id, held.claim.id, set(worker.lanes).__contains__), held, Mode.FUSED)
+    hand = Hand(worker.name, worker.id, held.claim.id, set(worker.lanes).__contains__)
+    rings = set().union(*advance(worker.line, hand, held, Mode.FUSED))
 
     assert rings == set()
     assert road.items() == before
@@ -51,7 +52,7 @@ def test_a_worker_whose_items_were_taken_over_commits_nothing_of_theirs(road: Ro
     worker = road.worker()
     hand = Hand(worker.name, worker.id, slow.claim.id, set(worker.lanes).__contains__)
 
-    advance(worker.line, hand, slow, Mode.STRICT)
+    list(advance(worker.line, hand, slow, Mode.STRICT))
 
     [item] = road.items()
     assert (item["stage"], item["state"], item["fence"]) == ("route", "leased", quick.claim.items[0].fence)

@@ -92,6 +92,8 @@ def locked(path: Path, *, wait_seconds: float) -> Iterator[None]:
     lock = path.parent / LOCKS / path.stem
     try:
         lock.parent.mkdir(exist_ok=True)
+        # A link in its place would lead out of the tracker.
+        os.close(os.open(lock.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except PermissionError:  # made by another user: locked as well by who may only read it, but on NFS

@@ -1,11 +1,22 @@
 -- Acts that need more than the caller's own privileges. Each is SECURITY DEFINER with a fixed search_path and
 -- decides from rows, never from what the caller says of itself.
 
-CREATE FUNCTION record_audit(p_workspace uuid, p_actor text, p_action text, p_object text, p_payload text)
+-- What these functions record of a person has that person's token behind it. No login may call this one.
+CREATE FUNCTION write_audit(p_workspace uuid, p_actor text, p_action text, p_object text, p_payload text)
 RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
   INSERT INTO audit (workspace_id, actor, action, object, payload, payload_sha256)
   VALUES (p_workspace, p_actor, p_action, p_object, p_payload, sha256(convert_to(p_payload, 'UTF8')))
 $$$$;
+
+-- What a login records itself: of the workspaces in use, or of none, and nothing that only a decision can be.
+CREATE FUNCTION record_audit(p_workspace uuid, p_actor text, p_action text, p_object text, p_payload text)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+BEGIN
+  IF (p_workspace IS NULL OR p_workspace = ANY (workspaces_in_use())) IS NOT TRUE OR p_action LIKE 'review.%' OR p_action = 'apply.resolve' THEN
+    RAISE EXCEPTION '% may not record % for workspace %', session_user, p_action, p_workspace USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  PERFORM write_audit(p_workspace, p_actor, p_action, p_object, p_payload);
+END $$$$;
 
 CREATE FUNCTION workspace_named(p_name text) RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
   AS 'SELECT id FROM workspaces WHERE name = p_name';
@@ -58,25 +69,33 @@ $$$$;
 
 -- Brings proposals into the world, each with its clearance: the only door. Where they belong and who submitted them is
 -- read from the item, which has to be leased under the fence given: its row stays locked until the caller commits its
--- move, and what is not leased so is left out. A tier of `none` is honoured only where the pod's own row says full_auto: then the clearance is
--- born cleared and the proposal approved, with nobody's decision. Without a tier it is a report: nothing can be applied.
+-- move, and what is not leased so is left out. The tier is that of the contract that the item is pinned to, or is being pinned to
+-- by the same commit; single where that names none. The caller may only ask for more, or for a report, which nothing can apply. A tier of `none` holds only
+-- where the pod's own row says full_auto: then the clearance is born cleared and the proposal approved, with nobody's decision.
 CREATE FUNCTION propose(
   p_ids uuid[], p_items uuid[], p_actions text[], p_targets text[], p_adapters text[], p_sha256s bytea[], p_preconditions bytea[],
   p_epochs int[], p_findings text[], p_confidences real[], p_authors text[], p_expiries timestamptz[],
-  p_fences int[], p_tiers text[], p_clearances uuid[], p_due_seconds int)
+  p_fences int[], p_contracts int[], p_tiers text[], p_clearances uuid[], p_due_seconds int)
 RETURNS TABLE (proposal_id uuid, clearance_state text) LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
 BEGIN
-  RETURN QUERY WITH wanted AS MATERIALIZED (
+  RETURN QUERY WITH tiers AS MATERIALIZED (
+    -- Each contract is read once, however many items are pinned to it.
+    SELECT k.id, p.key AS action, p.value ->> 'tier' AS tier
+      FROM contracts k CROSS JOIN LATERAL json_each(convert_from(k.body, 'UTF8')::json -> 'proposes') p
+     WHERE k.id = ANY (p_contracts)),
+  wanted AS MATERIALIZED (
     SELECT t.*, o.workspace_id, o.id AS order_id, o.submitter,
-           CASE WHEN t.tier = 'none' AND d.autonomy <> 'full_auto' THEN 'single' ELSE t.tier END AS stands
+           CASE WHEN t.tier = '' THEN '' WHEN 'dual' IN (t.tier, s.tier) THEN 'dual'
+                WHEN t.tier = 'none' AND s.tier = 'none' AND d.autonomy = 'full_auto' THEN 'none' ELSE 'single' END AS stands
       -- In id order, like every set of items that is locked.
       FROM (SELECT * FROM unnest(p_ids, p_items, p_actions, p_targets, p_adapters, p_sha256s, p_preconditions, p_epochs, p_findings,
-                                 p_confidences, p_authors, p_expiries, p_fences, p_tiers, p_clearances)
+                                 p_confidences, p_authors, p_expiries, p_fences, p_contracts, p_tiers, p_clearances)
               AS t (id, item_id, action, target, adapter, sha256, precondition_sha256, epoch, finding, confidence, author, expires_at, fence,
-                    tier, clearance)
+                    contract_id, tier, clearance)
              ORDER BY t.item_id OFFSET 0) t
-      CROSS JOIN LATERAL (SELECT q.order_id FROM queue q WHERE q.item_id = t.item_id AND q.fence = t.fence AND q.state = 'leased'
-                             FOR NO KEY UPDATE) held
+      CROSS JOIN LATERAL (SELECT q.order_id, coalesce(q.contract_id, t.contract_id) AS contract_id
+                            FROM queue q WHERE q.item_id = t.item_id AND q.fence = t.fence AND q.state = 'leased' FOR NO KEY UPDATE) held
+      LEFT JOIN tiers s ON s.id = held.contract_id AND s.action = t.action
       -- An array of one instead of =, so that no plan made on an empty table can turn the join around.
       JOIN orders o ON o.id = ANY (ARRAY[held.order_id]) JOIN pods d ON d.id = ANY (ARRAY[o.pod_id])
      WHERE (o.workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) IS TRUE),
@@ -100,7 +119,7 @@ END $$$$;
 -- SQLSTATEs: SF401 unknown token, SF403 may not decide, SF404 no such clearance, SF409 stale or closed.
 CREATE FUNCTION decide(p_id uuid, p_token_sha256 bytea, p_clearance uuid, p_proposal_sha256 bytea, p_decision text, p_reason text)
 RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
-DECLARE who record; c clearances; p proposals; approvals int; result text;
+DECLARE who record; c clearances; p proposals; e json; approvals int; result text;
 BEGIN
   SELECT * INTO who FROM actor_of(p_token_sha256);
   IF NOT FOUND THEN RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401'; END IF;
@@ -110,10 +129,16 @@ BEGIN
   IF c.state <> 'open' OR p.state <> 'open' THEN
     RAISE EXCEPTION 'the clearance is % and its proposal %', c.state, p.state USING ERRCODE = 'SF409';
   END IF;
-  IF p.sha256 <> p_proposal_sha256 THEN
+  IF p.sha256 IS DISTINCT FROM p_proposal_sha256 THEN
     RAISE EXCEPTION 'the proposal is not the one that was shown: its hash is now %', encode(p.sha256, 'hex') USING ERRCODE = 'SF409';
   END IF;
   IF p.expires_at <= clock() THEN RAISE EXCEPTION 'the proposal expired at %', p.expires_at USING ERRCODE = 'SF409'; END IF;
+  -- Lists show the row, and what will run are the bytes. (Those too large for the database are compared when they are applied.)
+  SELECT convert_from(b.bytes, 'UTF8') INTO e FROM bodies b WHERE b.item_id = p.item_id AND b.sha256 = p.sha256;
+  IF FOUND AND (e ->> 'item', e ->> 'action', e ->> 'target', e ->> 'adapter', e ->> 'epoch')
+               IS DISTINCT FROM (p.item_id::text, p.action, p.target, p.adapter, p.epoch::text) THEN
+    RAISE EXCEPTION 'the proposal''s bytes are not what its row says: nobody can decide on them' USING ERRCODE = 'SF409';
+  END IF;
   IF who.kind <> 'person' THEN
     RAISE EXCEPTION '% is a service: a person has to decide', who.actor USING ERRCODE = 'SF403';
   END IF;
@@ -134,7 +159,7 @@ BEGIN
   UPDATE clearances SET state = result, closed_at = CASE WHEN result <> 'open' THEN clock() END WHERE id = c.id;
   UPDATE proposals SET state = CASE result WHEN 'cleared' THEN 'approved' WHEN 'refused' THEN 'rejected' WHEN 'returned' THEN 'returned' ELSE state END
    WHERE id = p.id;
-  PERFORM record_audit(who.workspace_id, who.actor, 'review.' || p_decision, p.id::text,
+  PERFORM write_audit(who.workspace_id, who.actor, 'review.' || p_decision, p.id::text,
     json_build_object('clearance', c.id, 'proposal_sha256', encode(p.sha256, 'hex'), 'reason', p_reason, 'result', result)::text);
   RETURN result;
 END $$$$;
@@ -178,7 +203,7 @@ BEGIN
   IF NOT FOUND THEN RAISE EXCEPTION 'the apply has ended already' USING ERRCODE = 'SF409'; END IF;
   UPDATE proposals SET state = CASE p_is WHEN 'applied' THEN 'applied' ELSE 'failed' END
    WHERE id = a.proposal_id AND state IN ('approved', 'unknown');
-  PERFORM record_audit(who.workspace_id, who.actor, 'apply.resolve', a.id::text,
+  PERFORM write_audit(who.workspace_id, who.actor, 'apply.resolve', a.id::text,
     json_build_object('is', p_is, 'proposal', a.proposal_id, 'reason', p_reason)::text);
 END $$$$;
 
@@ -208,7 +233,8 @@ BEGIN
   RETURN QUERY SELECT unnest(plain);
   IF rest <> '{}' THEN
     RETURN QUERY SELECT DISTINCT decode(w.value, 'hex')
-      FROM (SELECT CASE WHEN sha256(b.bytes) = b.sha256 THEN convert_from(b.bytes, 'UTF8')::json ->> 'value' END AS value
+      -- The last of its keys, read as text: what cells wrote may hold what no JSON type here can.
+      FROM (SELECT CASE WHEN sha256(b.bytes) = b.sha256 THEN substring(encode(b.bytes, 'escape') FROM '^.*"value":"([0-9a-f]{64})"') END AS value
               FROM attempts t JOIN bodies b ON b.item_id = t.item_id AND b.sha256 = t.output_sha256) w
      WHERE w.value = ANY (rest);
   END IF;

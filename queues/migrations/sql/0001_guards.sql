@@ -1,6 +1,7 @@
--- Guards: what no role can do by mistake, and no statement can leave half done.
+-- Guards: what no role can do by mistake, and no statement can leave half done. Each names its search path: a temporary
+-- table of the caller's would otherwise be what a guard looks into.
 
-CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS $$$$
+CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
 BEGIN
   RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'insufficient_privilege';
 END $$$$;
@@ -19,7 +20,8 @@ END $$$$;
 -- Each guard looks into `moves` sideways, a probe a row: joined freely, or from an EXISTS beside an OR, a plan made while
 -- the table was small would read all of it for every statement, for as long as the session lives.
 -- History is a chain: a move starts where the one before it ended, counts on by one, and a lease has the next fence.
-CREATE FUNCTION guard_moves() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on AS $$$$
+CREATE FUNCTION guard_moves() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on
+  SET search_path = $schema, pg_temp AS $$$$
 DECLARE bad record;
 BEGIN
   SELECT n.item_id, l.move INTO bad FROM new_rows n
@@ -38,7 +40,8 @@ END $$$$;
 CREATE TRIGGER chained AFTER INSERT ON moves REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_moves();
 
 -- The queue row says what the last move says, and nothing else: stage, state, fence and count.
-CREATE FUNCTION guard_queue() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on AS $$$$
+CREATE FUNCTION guard_queue() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on
+  SET search_path = $schema, pg_temp AS $$$$
 DECLARE bad uuid;
 BEGIN
   SELECT n.item_id INTO bad FROM new_rows n
@@ -68,7 +71,8 @@ CREATE TRIGGER history_of_insert AFTER INSERT ON queue REFERENCING NEW TABLE AS 
 CREATE TRIGGER history_of_update AFTER UPDATE ON queue REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_queue();
 
 -- What leaves the queue is filed under its last move. (A pruned dead letter ends by the move that buried it.)
-CREATE FUNCTION guard_queue_delete() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on AS $$$$
+CREATE FUNCTION guard_queue_delete() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = on
+  SET search_path = $schema, pg_temp AS $$$$
 DECLARE bad uuid;
 BEGIN
   SELECT o.item_id INTO bad FROM old_rows o
@@ -112,7 +116,7 @@ BEGIN
 END $$$$;
 CREATE TRIGGER approved_only AFTER INSERT ON applies REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_intents();
 
-CREATE FUNCTION guard_apply() RETURNS trigger LANGUAGE plpgsql AS $$$$
+CREATE FUNCTION guard_apply() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
 BEGIN
   RAISE EXCEPTION 'apply % is finished', OLD.id USING ERRCODE = 'insufficient_privilege';
 END $$$$;
@@ -120,7 +124,7 @@ CREATE TRIGGER finished_stays BEFORE UPDATE ON applies FOR EACH ROW WHEN (OLD.st
 
 -- A proposal's identity is what was approved: no role may update more than its state, and these moves of it are refused.
 -- Only the functions that check clearances may approve: they run as the owner of this table.
-CREATE FUNCTION guard_proposal() RETURNS trigger LANGUAGE plpgsql AS $$$$
+CREATE FUNCTION guard_proposal() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
 BEGIN
   RAISE EXCEPTION 'proposal % cannot go from % to % by %', OLD.id, OLD.state, NEW.state, current_user USING ERRCODE = 'insufficient_privilege';
 END $$$$;
@@ -128,7 +132,19 @@ CREATE TRIGGER state_moves_on BEFORE UPDATE ON proposals FOR EACH ROW
   WHEN (OLD.state IN ('applied', 'rejected', 'report_only') AND NEW.state <> OLD.state
         OR NEW.state = 'approved' AND OLD.state <> 'approved' AND current_user <> '$owner')
   EXECUTE FUNCTION guard_proposal();
-CREATE FUNCTION proposal_identity() RETURNS trigger LANGUAGE plpgsql AS $$$$
+-- Applied is what has an applied apply, whoever says so.
+CREATE FUNCTION guard_applied() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
+DECLARE bad uuid;
+BEGIN
+  SELECT n.id INTO bad FROM new_rows n WHERE n.state = 'applied' AND NOT EXISTS (
+    SELECT FROM (SELECT state FROM applies WHERE applies.proposal_id = n.id OFFSET 0) a WHERE a.state = 'applied') LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'proposal % has no apply that was applied', bad USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  RETURN NULL;
+END $$$$;
+CREATE TRIGGER applied_by_apply AFTER UPDATE ON proposals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_applied();
+CREATE FUNCTION proposal_identity() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
 BEGIN
   RAISE EXCEPTION 'proposal % is immutable but for its state', OLD.id USING ERRCODE = 'insufficient_privilege';
 END $$$$;
@@ -144,7 +160,7 @@ END $$$$;
 
 -- ------------------------------------------------------------------ partitions
 CREATE FUNCTION id_floor(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE
-  AS $$$$SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid$$$$;
+  RETURN (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
 COMMENT ON FUNCTION id_floor(timestamptz) IS 'The smallest time-ordered id of an instant.';
 
 -- Row security and statement triggers are not inherited by a partition that is addressed directly, so each
@@ -177,7 +193,7 @@ BEGIN
   RETURN made;
 END $$$$;
 
-CREATE FUNCTION guard_partition(part text) RETURNS void LANGUAGE plpgsql AS $$$$
+CREATE FUNCTION guard_partition(part text) RETURNS void LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
 BEGIN
   EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', part);
   EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', part);

@@ -48,18 +48,13 @@ CREATE INDEX mentions_from ON mentions (workspace_id, flow, from_key);
 
 CREATE FUNCTION may_search(workspace uuid) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
-SET search_path = pg_catalog
-AS $$
-    SELECT coalesce(
-        workspace = ANY (string_to_array(nullif(current_setting('shopfloor.workspace', true), ''), ',')::uuid[]),
-        false)
-$$;
+RETURN coalesce(workspace = ANY (shopfloor.workspaces_in_use()), false);
 COMMENT ON FUNCTION may_search(uuid) IS 'true when the session works for this workspace';
 
 
 CREATE FUNCTION subject_words(workspace uuid, flow text, title text, body text) RETURNS tsvector
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 AS $$
     -- 8,000 characters hold what a report is about; the rest of a long body is logs.
     SELECT setweight(to_tsvector('english', left(title, 2000)), 'A')

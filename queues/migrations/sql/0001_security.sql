@@ -58,7 +58,6 @@ GRANT DELETE, UPDATE $movable ON queue TO ${prefix}intake;
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}propose;
 GRANT INSERT ON moves, attempts, bodies, artifacts, artifact_inputs, evidence, verdicts, findings, archived_items TO ${prefix}propose;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}propose;
-GRANT UPDATE (state) ON proposals TO ${prefix}propose;
 
 -- ------------------------------------------------------------------ apply: no proposals of its own
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}apply;
@@ -69,8 +68,20 @@ GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}apply;
 GRANT UPDATE (state) ON proposals TO ${prefix}apply;
 
 GRANT INSERT, UPDATE ON workers, claims TO ${prefix}propose, ${prefix}apply;
+-- A lease is its holder's: neither of the two may end, renew or retire what the other holds.
+DO $$$$
+DECLARE t text;
+BEGIN
+  FOREACH t IN ARRAY ARRAY['workers', 'claims'] LOOP
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', t);
+    EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', t);
+    EXECUTE format('CREATE POLICY owner_all ON %I TO $owner USING (true) WITH CHECK (true)', t);
+    EXECUTE format('CREATE POLICY seen_by_all ON %I FOR SELECT TO $everyone USING (true)', t);
+    EXECUTE format('CREATE POLICY its_own ON %I TO ${prefix}propose, ${prefix}apply USING (login = current_user) WITH CHECK (login = current_user)', t);
+    EXECUTE format('CREATE POLICY sweep_all ON %I TO ${prefix}sweep USING (true) WITH CHECK (true)', t);
+  END LOOP;
+END $$$$;
 GRANT INSERT, UPDATE ON lane_minutes TO ${prefix}propose, ${prefix}apply;
--- Two lockable rows that fair claiming and conflicting intakes read: FOR SHARE needs no more than SELECT here.
 
 -- ------------------------------------------------------------------ review: moves alone; decisions go through decide()
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}review;
@@ -81,7 +92,10 @@ GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}review;
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}operate;
 GRANT INSERT ON moves, archived_items, findings TO ${prefix}operate;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}operate;
-GRANT INSERT, UPDATE ON pauses, lanes, pods TO ${prefix}operate;
+GRANT INSERT ON pauses, lanes, pods TO ${prefix}operate;
+GRANT UPDATE (lifted_at, lifted_by) ON pauses TO ${prefix}operate;
+GRANT UPDATE (max_active, per_minute, changed_at, changed_by) ON lanes TO ${prefix}operate;
+GRANT UPDATE (autonomy) ON pods TO ${prefix}operate;
 GRANT INSERT ON workspaces, actors, roles, floors, contracts, cells, tokens TO ${prefix}operate;
 GRANT UPDATE (disabled_at) ON actors TO ${prefix}operate;
 GRANT UPDATE (revoked_at) ON tokens TO ${prefix}operate;
@@ -94,7 +108,6 @@ GRANT INSERT ON moves, archived_items, findings TO ${prefix}sweep;
 GRANT UPDATE (closed_at) ON claims TO ${prefix}sweep;
 GRANT UPDATE (stopped_at) ON workers TO ${prefix}sweep;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}sweep;
-GRANT UPDATE (state) ON proposals TO ${prefix}sweep;
 GRANT UPDATE (state, error, finished_at) ON batches TO ${prefix}sweep;
 
 -- ------------------------------------------------------------------ functions
@@ -106,7 +119,7 @@ GRANT EXECUTE ON FUNCTION lane_backlog(text, int) TO ${prefix}propose, ${prefix}
 GRANT EXECUTE ON FUNCTION all_workspaces() TO ${prefix}propose, ${prefix}apply, ${prefix}operate;
 GRANT EXECUTE ON FUNCTION lanes_due() TO ${prefix}sweep, ${prefix}operate;
 GRANT EXECUTE ON FUNCTION propose(uuid[], uuid[], text[], text[], text[], bytea[], bytea[], int[], text[], real[], text[], timestamptz[],
-  int[], text[], uuid[], int) TO ${prefix}propose;
+  int[], int[], text[], uuid[], int) TO ${prefix}propose;
 GRANT EXECUTE ON FUNCTION decide(uuid, bytea, uuid, bytea, text, text) TO ${prefix}review;
 GRANT EXECUTE ON FUNCTION resolve_apply(bytea, uuid, text, text) TO ${prefix}operate;
 GRANT EXECUTE ON FUNCTION void_proposals(uuid[], text) TO ${prefix}intake, ${prefix}operate, ${prefix}sweep;

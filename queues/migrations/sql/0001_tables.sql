@@ -2,12 +2,13 @@
 -- Ids are time-ordered UUIDs made by contracts/identity.py. Hashes are 32 raw bytes of SHA-256.
 -- Anything hashed or approved is bytea: jsonb rewrites numbers and reorders keys.
 
+-- With a parsed body, here and below: no search path, and so no caller, decides what its names mean.
 CREATE FUNCTION clock() RETURNS timestamptz LANGUAGE sql STABLE
-  AS 'SELECT transaction_timestamp()';
+  RETURN transaction_timestamp();
 COMMENT ON FUNCTION clock() IS 'The database time that governs leases, due times and expiries; one value per transaction.';
 
 CREATE FUNCTION workspaces_in_use() RETURNS uuid[] LANGUAGE sql STABLE
-  AS $$$$SELECT string_to_array(nullif(current_setting('shopfloor.workspace', true), ''), ',')::uuid[]$$$$;
+  RETURN string_to_array(nullif(current_setting('shopfloor.workspace', true), ''), ',')::uuid[];
 COMMENT ON FUNCTION workspaces_in_use() IS 'The workspaces of this transaction: one id, or several parted by commas. Unset: none.';
 
 -- ------------------------------------------------------------------ tenants and people
@@ -291,6 +292,7 @@ CREATE TABLE workers (
   host text NOT NULL,
   pid integer NOT NULL,
   lanes text[] NOT NULL,
+  login text NOT NULL DEFAULT current_user,
   started_at timestamptz NOT NULL DEFAULT clock(),
   beat_at timestamptz NOT NULL DEFAULT clock(),
   stopped_at timestamptz);
@@ -302,7 +304,8 @@ CREATE TABLE claims (
   opened_at timestamptz NOT NULL,
   beat_at timestamptz NOT NULL,
   until timestamptz NOT NULL,
-  closed_at timestamptz
+  closed_at timestamptz,
+  login text NOT NULL DEFAULT current_user
 ) WITH (fillfactor = 80);
 CREATE INDEX claims_open ON claims (worker_id) WHERE closed_at IS NULL;
 
@@ -487,6 +490,8 @@ CREATE TABLE audit (
   workspace_id uuid,
   at timestamptz NOT NULL DEFAULT clock(),
   actor text NOT NULL,
+  -- The database's own word for who wrote this; actor is what that login says of the person it acts for.
+  login text NOT NULL DEFAULT session_user,
   action text NOT NULL,
   object text NOT NULL,
   payload_sha256 bytea NOT NULL,

@@ -1,0 +1,41 @@
+"""Pace: how many items of a lane are worked on between two commits, so that a slow one holds up neither people nor the others."""
+
+import time
+
+GROUP_SECONDS = 0.5
+"""About as long as one group may take: a pause, a drain and a finished neighbour's commit wait no longer for it."""
+CLAIM_SECONDS = 10.0
+"""About as much work as one claim may hold: the rest stays in the lane, for whoever is free."""
+LATE_SECONDS = 2.0
+"""After this a group that turns out slower than any before it stops where it is."""
+_FIRST = 8
+"""Items of the first group of a lane of which nothing is known yet."""
+_OVERHEAD_SECONDS = 0.05
+"""What a group costs however small it is; without it, single items on an idle line would look slow."""
+
+
+class Pace:
+    """What the items of each lane took of late. One per worker thread: never shared."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._since = 0.0
+
+    def claim(self, lane: str, most: int) -> int:
+        """Return how many items of a lane to claim, at most `most`."""
+        return max(1, min(most, int(CLAIM_SECONDS / self._seconds[lane]))) if lane in self._seconds else most
+
+    def group(self, lane: str) -> int:
+        """Return how many items of a lane to work on before the next commit, and start its clock."""
+        self._since = time.monotonic()
+        return max(1, int(GROUP_SECONDS / self._seconds[lane])) if lane in self._seconds else _FIRST
+
+    def is_late(self) -> bool:
+        """True when the group in hand has taken so long that what it has not begun should wait for another."""
+        return time.monotonic() - self._since > LATE_SECONDS
+
+    def note(self, lane: str, items: int) -> None:
+        """Learn from the group that just ended: at once when it was slow, by and by when it was quick."""
+        took = max(time.monotonic() - self._since - _OVERHEAD_SECONDS, 1e-6) / max(items, 1)
+        known = self._seconds.get(lane, took)
+        self._seconds[lane] = took if took > known else (known + took) / 2
