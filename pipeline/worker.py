@@ -172,6 +172,8 @@ class Worker:
             for rings in advance(line, self._hand(claim), taken, self._mode):
                 failpoint("doorbell.ring")
                 self._doorbell.ring(rings)
+            if not line.is_free:
+                self._doorbell.ring([lane])  # a limit may have kept others from what this claim has made room for
         except Exception as error:
             # The connection first: the server then ends what it still does for us, and lets go of the rows.
             self._forget_line()

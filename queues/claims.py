@@ -12,7 +12,7 @@ from uuid import UUID
 from contracts.lifecycle import Stage, State, move
 from queues.database import Connection
 from queues.mover import Planned, Route, perform
-from queues.predicates import AT_LIMIT, DUE, OVER_RATE, PAUSED
+from queues.predicates import ACTIVE, DUE, PAUSED, STARTED
 
 Pair = tuple[UUID, UUID]
 """A workspace and one of its pods."""
@@ -54,18 +54,21 @@ class Claim:
     items: tuple[Claimed, ...]
 
 
-# A group that is paused, at its limit or over its rate has no room; the per-item pauses are tested item by item.
+# A workspace's limit on a lane holds over all its pods: what room there is they share evenly, the odd ones by lot. Pauses are
+# tested item by item.
 # Items that were in a crash are claimed alone, so that a poison item takes no neighbours with it.
 _BEFORE = f"""
 WITH shares AS (
   SELECT q.workspace_id, q.pod_id, %(lane)s::text AS lane, q.share
     FROM unnest(%(workspaces)b::uuid[], %(pods)b::uuid[], %(shares)b::int[]) AS q (workspace_id, pod_id, share)),
+rooms AS MATERIALIZED (
+  SELECT l.workspace_id, greatest(least(l.max_active - {ACTIVE}, l.per_minute - {STARTED}), 0)::int AS room, l.per_minute
+    FROM lanes l WHERE l.name = %(lane)s AND l.workspace_id = ANY (%(workspaces)b::uuid[]) AND (l.max_active IS NOT NULL OR l.per_minute IS NOT NULL)),
 groups AS (
-  SELECT q.workspace_id, q.pod_id,
-         least(q.share, coalesce((SELECT l.max_active - (SELECT count(*) FROM queue b WHERE b.claim_id IS NOT NULL AND b.lane = l.name AND b.workspace_id = l.workspace_id)
-                                    FROM lanes l WHERE l.workspace_id = q.workspace_id AND l.name = q.lane), q.share)) AS share
-    FROM shares q
-   WHERE NOT ({AT_LIMIT}) AND NOT ({OVER_RATE})),
+  SELECT q.workspace_id, q.pod_id, least(q.share, r.room * q.nth / q.pods - r.room * (q.nth - 1) / q.pods) AS share
+    FROM (SELECT s.*, count(*) OVER (PARTITION BY s.workspace_id) AS pods,
+                 row_number() OVER (PARTITION BY s.workspace_id ORDER BY random()) AS nth FROM shares s) q
+    LEFT JOIN rooms r ON r.workspace_id = q.workspace_id),
 picked AS MATERIALIZED (
   SELECT p.item_id FROM groups g CROSS JOIN LATERAL (
     SELECT q.item_id FROM queue q
@@ -82,6 +85,11 @@ claimed AS (
 history AS (
   INSERT INTO moves (item_id, workspace_id, claim_id, at, no, fence, legal, actor, reason)
   SELECT item_id, workspace_id, claim_id, moved_at, move_no, fence, %(legal)s, %(actor)s, '' FROM claimed),
+started AS (
+  INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, started)
+  SELECT c.workspace_id, %(lane)s, date_trunc('minute', clock()), %(worker)s, count(*) FROM claimed c
+    JOIN rooms r ON r.workspace_id = c.workspace_id AND r.per_minute IS NOT NULL GROUP BY c.workspace_id
+  ON CONFLICT (minute, lane, workspace_id, worker_id) DO UPDATE SET started = lane_minutes.started + excluded.started),
 opened AS (
   INSERT INTO claims (id, worker_id, lane, opened_at, beat_at, until)
   SELECT %(claim)s, %(worker)s, %(lane)s, clock(), clock(), clock() + make_interval(secs => %(seconds)s)
@@ -102,6 +110,14 @@ _CLAIM = _claim("q.crashes = 0")
 _CLAIM_SUSPECTS = _claim("q.crashes > 0")  # has an index of its own: the few are found without a walk past the many
 
 
+_ONE_AT_A_TIME = """
+SELECT pg_advisory_xact_lock(hashtextextended('lane ' || name || ' ' || workspace_id, 0)) FROM (
+  SELECT name, workspace_id FROM lanes WHERE workspace_id = ANY (%b::uuid[]) AND name = %b AND (max_active IS NOT NULL OR per_minute IS NOT NULL)
+   ORDER BY workspace_id OFFSET 0) limited
+"""
+"""Claims on a limited lane follow each other: two at once would both count what was there before either."""
+
+
 def backlog(conn: Connection, lane: str, *, most: int = 10_000) -> list[Pair]:
     """Return the workspaces and pods that have unpaused ready work in a lane: ids and nothing else."""
     return [(w, p) for w, p in conn.execute("SELECT * FROM lane_backlog(%s, %s)", [lane, most], prepare=True)]
@@ -111,11 +127,13 @@ def claim_batch(
     conn: Connection, claim_id: UUID, worker_id: UUID, worker: str, lane: str, stage: Stage, shares: dict[Pair, int],
     *, seconds: float, suspects: int = 0,
 ) -> Claim:  # fmt: skip
-    """Lease up to `shares[pair]` due items of each pair for `seconds`, in one statement; the claim may be empty.
+    """Lease up to `shares[pair]` due items of each pair for `seconds`, within the lane's limits; the claim may be empty.
 
     With `suspects`, up to that many items in all that were in a crash, and no others.
     Every leased item has a new fence and its move `claim`. Call inside a transaction over the pairs' workspaces.
     """
+    # In a statement of its own: what is counted under the lock has to be seen after it was taken.
+    conn.execute(_ONE_AT_A_TIME, [list({workspace for workspace, _ in shares}), lane], prepare=True)
     rows = conn.execute(
         _CLAIM_SUSPECTS if suspects else _CLAIM,
         {

@@ -155,7 +155,7 @@ def _rate(conn: Connection, row: dict[str, Any]) -> Said:
     lane = one_row(conn, _RATE, row["workspace_id"], row["lane"])
     most, at = (lane["per_minute"], lane["next_at"]) if lane else ("its limit", None)
     left = f" in {lasting((at - row['now']).total_seconds())}" if at else ""
-    return Said(f"lane {row['lane']} has done its {most} of this minute", f"it may go on{left}", at, ("shopfloor floor show",))
+    return Said(f"lane {row['lane']} has started its {most} of this minute", f"it may go on{left}", at, ("shopfloor floor show",))
 
 
 _LANE = f"""

@@ -14,15 +14,20 @@ PAUSED = """EXISTS (SELECT FROM shopfloor.pauses p
 DUE = "q.due_at <= shopfloor.clock()"
 """No backoff stands against it."""
 
-AT_LIMIT = """coalesce((SELECT l.max_active <= (SELECT count(*) FROM shopfloor.queue b
-      WHERE b.claim_id IS NOT NULL AND b.lane = l.name AND b.workspace_id = l.workspace_id)
+ACTIVE = """(SELECT count(*) FROM shopfloor.queue b WHERE b.claim_id IS NOT NULL AND b.lane = l.name AND b.workspace_id = l.workspace_id)"""
+"""How many items of the lane `l` are leased in its workspace."""
+
+STARTED = """(SELECT coalesce(sum(m.started), 0) FROM shopfloor.lane_minutes m
+      WHERE m.workspace_id = l.workspace_id AND m.lane = l.name AND m.minute = date_trunc('minute', shopfloor.clock()))"""
+"""How many items of the lane `l` were claimed in this minute in its workspace; counted for lanes with such a limit alone."""
+
+AT_LIMIT = f"""coalesce((SELECT l.max_active <= {ACTIVE}
    FROM shopfloor.lanes l WHERE l.workspace_id = q.workspace_id AND l.name = q.lane AND l.max_active IS NOT NULL), false)"""
 """The lane already has as many leased items in this workspace as it may."""
 
-OVER_RATE = """coalesce((SELECT l.per_minute <= (SELECT coalesce(sum(m.finished + m.failed), 0) FROM shopfloor.lane_minutes m
-      WHERE m.workspace_id = l.workspace_id AND m.lane = l.name AND m.minute = date_trunc('minute', shopfloor.clock()))
+OVER_RATE = f"""coalesce((SELECT l.per_minute <= {STARTED}
    FROM shopfloor.lanes l WHERE l.workspace_id = q.workspace_id AND l.name = q.lane AND l.per_minute IS NOT NULL), false)"""
-"""The lane has finished as many items in this minute and workspace as it may."""
+"""The lane has started as many items in this minute and workspace as it may."""
 
 SERVED = """EXISTS (SELECT FROM shopfloor.workers w WHERE w.stopped_at IS NULL AND w.beat_at > shopfloor.clock() - interval '30 seconds'
    AND q.lane = ANY (w.lanes))"""

@@ -4,6 +4,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role
 from queues.pauses import pause, resume, scope_of

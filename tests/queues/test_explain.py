@@ -120,7 +120,7 @@ def test_rate_says_when_the_next_minute_begins(road: Road, ask: Ask, admin: Conn
         [workspace],
     )
     said = ask(1)
-    assert (said.reason, said.words) == ("rate", "lane route has done its 0 of this minute")
+    assert (said.reason, said.words) == ("rate", "lane route has started its 0 of this minute")
     assert said.next_at is not None
     assert said.next_at.second == 0
 

@@ -1,19 +1,25 @@
 """Many claimers at one lane: no item twice, none forgotten, no deadlock."""
 
 import threading
+import time
 from collections import Counter
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage, State, move
+from pipeline.advance import Turns, take
 from pipeline.compose import Shop
+from pipeline.inline import InlineWorker
+from pipeline.setup import load_registry
 from queues import workers
 from queues.claims import claim_batch, give_back
-from queues.database import transaction
+from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
-from tests.line import Road, issue
+from tests.line import Clock, Road, issue
+from tests.people import look
 
 pytestmark = pytest.mark.races
 
@@ -116,3 +122,58 @@ def _pod(conn: Any, workspace: UUID) -> UUID:
 
 def _closed_at(conn: Any, claim_id: UUID) -> Any:
     return conn.execute("SELECT closed_at FROM claims WHERE id = %s", [claim_id]).fetchone()[0]
+
+
+def limit(admin: Connection, workspace: UUID, **most: int) -> None:
+    names = ", ".join(most)
+    admin.execute(
+        f"INSERT INTO shopfloor.lanes (workspace_id, name, {names}, changed_by) VALUES (%s, 'route', {', '.join(['%s'] * len(most))}, 'ada')",
+        [workspace, *most.values()],
+    )
+
+
+def claimed(worker: InlineWorker) -> int:
+    return len(take(worker.line, Turns(), worker.id, worker.name, "route", batch=50, seconds=30).claim.items)
+
+
+def test_a_limit_holds_over_every_claim_and_pod_of_its_workspace(road: Road, admin: Connection, workspace: UUID) -> None:
+    road.take_in([issue(number) for number in range(1, 41)])
+    admin.execute("INSERT INTO pods (id, workspace_id, name) VALUES (gen_random_uuid(), %s, 'second')", [workspace])
+    admin.execute("SET session_replication_role = replica")
+    admin.execute(
+        "UPDATE queue SET pod_id = (SELECT id FROM pods WHERE name = 'second') WHERE item_id IN (SELECT item_id FROM queue LIMIT 20)"
+    )
+    admin.execute("SET session_replication_role = origin")
+    limit(admin, workspace, max_active=5)
+    counts = [claimed(road.worker()) for _ in range(3)]
+    assert counts == [5, 0, 0]
+    assert look(admin, "SELECT count(DISTINCT pod_id) FROM queue WHERE state = 'leased'") == [2]
+
+
+def test_claims_at_once_do_not_pass_a_limit_together(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> None:
+    road.take_in([issue(number) for number in range(1, 61)])
+    limit(admin, workspace, max_active=7)
+    gate = threading.Barrier(6)
+    counts: list[int] = []
+
+    def run() -> None:
+        with closing(InlineWorker(shop, Role.PROPOSE, ["route"], load_registry())) as worker:
+            gate.wait()
+            counts.append(claimed(worker))
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(counts) == 7
+
+
+def test_a_rate_counts_what_was_started_in_the_minute(road: Road, admin: Connection, workspace: UUID, clock: Clock) -> None:
+    road.take_in([issue(number) for number in range(1, 41)])
+    limit(admin, workspace, per_minute=6)
+    clock.advance(60 - time.time() % 60 + 1)  # the minute does not end under the test
+    assert [claimed(road.worker()) for _ in range(3)] == [6, 0, 0]
+    assert {row["reason"] for row in road.items(stage="route", state="ready")} == {"rate"}
+    clock.advance(60)
+    assert [claimed(road.worker()) for _ in range(2)] == [6, 0]

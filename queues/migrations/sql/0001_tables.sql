@@ -338,6 +338,7 @@ CREATE TABLE lane_minutes (
   lane text NOT NULL,
   minute timestamptz NOT NULL,
   worker_id uuid NOT NULL,
+  started bigint NOT NULL DEFAULT 0,  -- of lanes with a limit by the minute
   finished bigint NOT NULL DEFAULT 0,
   failed bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (minute, lane, workspace_id, worker_id));
