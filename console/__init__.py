@@ -5,6 +5,11 @@ VERSION = "0.1.0"
 
 def main() -> None:
     """Run `shopfloor`; every error leaves as one clear message and its exit code, never as a traceback."""
+    import signal
+
+    # Until the shell stands, which says so in words, an interrupt ends the process as it would any program.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     from console.shell import run
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run()

@@ -92,7 +92,10 @@ def carry_out(
     Raises BadInput when that needs --yes: more than one by name, or any by filters, where even one may be another than was meant.
     """
     items = found.items
-    many_need_yes(max(len(items), 1 if by_name else 2), yes=options["yes"] or not items, dry_run=options["dry_run"], verb=verb)
+    is_sure = options["yes"] or options["dry_run"] or not items
+    if not by_name and not is_sure:
+        raise BadInput(f"{verb} would act on {len(items)} by filters: say --yes, or look first with --dry-run", code="input.yes")
+    many_need_yes(len(items), yes=is_sure, dry_run=options["dry_run"], verb=verb)
     results = [Result(str(one.item_id), one.subject, one.outcome, one.error) for one in act(s, items)]
     if rings and not options["dry_run"] and any(one.error is None for one in results):
         ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])

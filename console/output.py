@@ -85,15 +85,49 @@ def _in_csv(value: Any) -> Any:
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print rows as aligned columns, cut to the terminal's width on a terminal and whole in a pipe."""
-    cells = [[cell(row.get(name)) for name in columns] for row in rows]
-    widths = [max(len(name), *(len(line[k]) for line in cells)) for k, name in enumerate(columns)]
-    width = _terminal_width()
+    width = terminal_width()
+    cells, widths = _cells(rows, columns, cell)
+    if _total(widths) > width:
+        cells, widths = _cells(
+            rows, columns, lambda value: f"{value.astimezone():%m-%d %H:%M:%S}" if isinstance(value, datetime) else cell(value)
+        )
+        widths = _fitted(widths, columns, width)
     for line in [[name.upper().replace("_", " ") for name in columns], *cells]:
-        text = "  ".join(part.ljust(size) for part, size in zip(line, widths, strict=True)).rstrip()
-        click.echo(text if len(text) <= width else text[: width - 1] + "…")
+        parts = (_cut(part, size, name).ljust(size) for part, size, name in zip(line, widths, columns, strict=True))
+        click.echo("  ".join(parts).rstrip()[:width])
 
 
-def _terminal_width() -> int:
+def _cells(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], shown: Callable[[Any], str]
+) -> tuple[list[list[str]], list[int]]:  # fmt: skip
+    cells = [[shown(row.get(name)) for name in columns] for row in rows]
+    return cells, [max(len(name), *(len(line[k]) for line in cells)) for k, name in enumerate(columns)]
+
+
+def _cut(text: str, size: int, column: str) -> str:
+    if len(text) <= size:
+        return text
+    # Of owner/repo#12 it is the end that tells.
+    return "…" + text[1 - size :] if column in ("subject", "target") else text[: size - 1] + "…"
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _fitted(widths: Sequence[int], columns: Sequence[str], most: int) -> list[int]:
+    """Return column widths that fit into `most`: ids are cut first, then the widest. A cut column tells more than one that is gone."""
+    left = list(widths)
+    while _total(left) > most and max(left) > _NARROWEST:
+        ids = [k for k, name in enumerate(columns) if (name == "id" or name.endswith("_id")) and left[k] > _NARROWEST]
+        left[(ids or [left.index(max(left))])[0]] -= 1
+    return left
+
+
+_NARROWEST = 8
+
+
+def terminal_width() -> int:
     import shutil
 
     return shutil.get_terminal_size((120, 40)).columns if sys.stdout.isatty() else 10_000

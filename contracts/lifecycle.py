@@ -307,3 +307,9 @@ def lane_of(stage: Stage, *, cell: str = "", applier: str = "") -> str:
     if stage is Stage.APPLY:
         return f"apply.{applier}"
     return stage.value
+
+
+def stage_of(lane: str) -> Stage:
+    """Return the stage whose work queues in a lane. Raises ValueError for what is none."""
+    head = lane.partition(".")[0]
+    return {"cell": Stage.WORKCELL, "apply": Stage.APPLY}.get(head) or Stage(head)

@@ -1,23 +1,21 @@
-"""The advance loop: claim a batch, run its stage, commit, carry on with what this worker may take further."""
+"""The advance loop: of a claimed batch, run each stage, commit, carry on with what this worker may take further."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
 from uuid import UUID
 
 import structlog
 from contracts.errors import LeaseLost, ShopfloorError
-from contracts.identity import new_id
 from contracts.lifecycle import CEILINGS, LINE, Cause, Stage, State, move
 from pipeline import apply, archive, artifact, qa, rework, route, workcell
 from pipeline.commit import Hand, commit
 from pipeline.failpoints import failpoint
-from pipeline.line import NOTHING_STANDS, Line, Reading, is_true
+from pipeline.line import NOTHING_STANDS, Line, is_true
 from pipeline.retries import accident
+from pipeline.turns import Taken
 from pipeline.work import Step, Work
-from queues.claims import Claim, Pair, backlog, claim_batch, give_back
+from queues.claims import give_back
 from queues.database import transaction
 
 log = structlog.get_logger()
@@ -49,83 +47,6 @@ class Mode(StrEnum):
 
     STRICT = "strict"
     FUSED = "fused"
-
-
-def stage_of(lane: str) -> Stage:
-    """Return the stage whose work queues in a lane."""
-    return {"cell": Stage.WORKCELL, "apply": Stage.APPLY}.get(lane.partition(".")[0]) or Stage(lane)
-
-
-class Taken(NamedTuple):
-    """A claim, what was read with it, and whether the lane may hold more work than was claimed."""
-
-    claim: Claim
-    more: bool
-    reading: Reading | None
-
-
-class Turns:
-    """Whose turn it is in a lane: pairs of workspace and pod, taken round and round, refreshed as they run out."""
-
-    def __init__(self, pairs_per_claim: int = 16) -> None:
-        self._waiting: dict[str, list[Pair]] = {}
-        self._most = pairs_per_claim
-        self._claims: Counter[str] = Counter()
-        self.asked: tuple[UUID, frozenset[UUID]] | None = None
-        """The claim that was asked for and not answered: it may be open, and nobody else knows of it."""
-
-    def next(self, line: Line, lane: str) -> tuple[list[Pair], bool]:
-        """Return the pairs whose turn it is, and whether others are still waiting for theirs."""
-        waiting = self._waiting.get(lane)
-        if not waiting:
-            waiting = backlog(line.conn, lane)
-        turn, self._waiting[lane] = waiting[: self._most], waiting[self._most :]
-        return turn, bool(self._waiting[lane])
-
-    def begins_with_suspects(self, lane: str) -> bool:
-        """True every eighth time: items that were in a crash wait for quiet, but not for ever."""
-        self._claims[lane] += 1
-        return self._claims[lane] % 8 == 0
-
-    def put_back(self, lane: str, pairs: Sequence[Pair]) -> None:
-        """Give pairs that had more than their share another turn, after the others."""
-        self._waiting[lane] = [*self._waiting.get(lane, []), *pairs]
-
-
-def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float) -> Taken:
-    """Claim up to `batch` due items of a lane, shared evenly among the pairs whose turn it is, and read what they need.
-
-    Fewer where the lane's items are slow: what one worker cannot get to soon stays in the lane.
-    """
-    stage = stage_of(lane)
-    batch = line.pace.claim(lane, batch)
-    pairs, more = turns.next(line, lane)
-    claim_id = new_id()
-    if not pairs:
-        return Taken(Claim(claim_id, lane, stage, ()), False, None)
-    share = max(1, batch // len(pairs))
-    # Items that were in a crash travel alone; they have their turn when nothing else is due.
-    ways = ((share, 0), (1, 1))
-    turns.asked = claim_id, frozenset(workspace for workspace, _ in pairs)
-    claim, reading = Claim(claim_id, lane, stage, ()), None
-    # A lease that a crash of the server forgets was never there: its holder's next commit finds another fence. Whatever is
-    # durable after it made it durable too, so that no effect rests on a claim that is not there.
-    with transaction(line.conn, turns.asked[1], pipelined=True, durable=False) as conn:
-        for each, suspects in reversed(ways) if turns.begins_with_suspects(lane) else ways:
-            claim = claim_batch(
-                conn, claim_id, worker_id, worker, lane, stage, dict.fromkeys(pairs, each), seconds=seconds, suspects=suspects
-            )
-            if claim.items:
-                reading = line.read(claim.items, stage)
-                break
-    turns.asked = None
-    taken: dict[Pair, int] = {}
-    for item in claim.items:
-        taken[item.workspace_id, item.pod_id] = taken.get((item.workspace_id, item.pod_id), 0) + 1
-    turns.put_back(lane, [pair for pair in pairs if taken.get(pair, 0) >= share])
-    if claim.items:
-        failpoint("claim.committed")
-    return Taken(claim, more or bool(claim.items), reading)
 
 
 def advance(line: Line, hand: Hand, taken: Taken, mode: Mode) -> Iterator[set[str]]:

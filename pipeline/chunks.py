@@ -1,7 +1,7 @@
 """Chunks: what of a stream is decided and committed together, and what came of it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from pipeline.arrivals import Arrival, instant
 from pipeline.batch_book import Report
@@ -63,9 +63,13 @@ def count(chunk: Sequence[Arrival], *, superseded: int) -> Report:
 
 
 def newest_of(newest: datetime | None, chunk: Sequence[Arrival]) -> datetime | None:
-    """Return the latest revision that is a timestamp: the data's own now, from which ages count."""
+    """Return the latest revision that is a timestamp: the data's own now, from which ages count.
+
+    One beyond tomorrow is a mistake in its row, and no reason to find all others old.
+    """
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
     for arrival in chunk:
         at = instant(arrival.revision)
-        if at is not None and (newest is None or at > newest):
+        if at is not None and at <= tomorrow and (newest is None or at > newest):
             newest = at
     return newest

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ROLE_NAMES = tuple(schema.login(role) for role in Role)
 
 
+OLDEST_POSTGRES = 15
+
+
 @dataclass(frozen=True)
 class Shop:
     """A factory that can be talked to: where its database, broker, store and targets are."""
@@ -90,6 +93,7 @@ class Shop:
     def connect(self, role: Role, *, name: str = "shopfloor", worker: bool = False) -> Connection:
         """Return a connection as one role, after checking that the schema is the one this code needs."""
         conn = connect(self.url(role), name=name, worker=worker)
+        _check_server(conn, role)
         check_schema(conn)
         return conn
 
@@ -101,6 +105,20 @@ class Shop:
             raise NotFound(f"no workspace named {wanted!r}", hint="check SHOPFLOOR_WORKSPACE; `shopfloor up` makes the workspace main")
         found: UUID = row[0]
         return found
+
+
+def _check_server(conn: Connection, role: Role) -> None:
+    """Raise unless the server is one that is served, and the login is the role's own: another could do more, or less. No round trip."""
+    user, version = conn.info.user, conn.info.server_version // 10_000
+    if user == schema.login(role) and version >= OLDEST_POSTGRES:
+        return
+    conn.close()
+    if version < OLDEST_POSTGRES:
+        raise Unavailable(f"the database is PostgreSQL {version}: expected {OLDEST_POSTGRES} or newer", code="unavailable.version")
+    raise BadSetting(
+        f"SHOPFLOOR_DATABASE_URL_{role.upper()} logs in as {user}: expected {schema.login(role)}, which may do what its role may and no more",
+        hint="shopfloor db migrate --make-roles makes the logins",
+    )
 
 
 def check_schema(conn: Connection) -> None:

@@ -9,10 +9,11 @@ from uuid import UUID
 from contracts.floor import Floor
 from contracts.identity import new_id
 from contracts.lifecycle import LINE, Role, Stage, lane_of
-from pipeline.advance import Mode, Turns, advance, take
+from pipeline.advance import Mode, advance
 from pipeline.commit import Hand
 from pipeline.compose import Shop
 from pipeline.line import Line
+from pipeline.turns import Turns, take
 from queues import workers
 from workcells.appliers import Applier
 from workcells.registry import Registry

@@ -10,8 +10,8 @@ LATE_SECONDS = 2.0
 """After this a group that turns out slower than any before it stops where it is."""
 _FIRST = 8
 """Items of the first group of a lane of which nothing is known yet."""
-_OVERHEAD_SECONDS = 0.05
-"""What a group costs however small it is; without it, single items on an idle line would look slow."""
+_OVERHEAD_SECONDS = 0.25
+"""What a group may cost however small it is; without it, single items on a line that is cold or idle would look slow."""
 
 
 class Pace:

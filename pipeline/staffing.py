@@ -4,14 +4,15 @@ import ctypes
 
 from contracts.errors import BadInput
 from contracts.floor import Floor, parse_floor
-from contracts.lifecycle import LINE, Role, Stage
-from pipeline.advance import stage_of
+from contracts.lifecycle import LINE, Role, Stage, stage_of
 from pipeline.appliers import opened
 from pipeline.compose import Shop
 from pipeline.inline import lanes_of
 from pipeline.setup import load_registry
 from pipeline.worker import Worker
 from queues.database import Connection, transaction
+from workcells.appliers import NAMES as APPLIERS
+from workcells.registry import Registry
 
 _PR_SET_DUMPABLE = 4
 
@@ -27,17 +28,21 @@ def staff(shop: Shop, lanes: str) -> Worker:
         floors = floors_in_force(conn)
     known = sorted({lane for floor in floors for lane in lanes_of(floor, role)})
     wanted = known if lanes in ("propose", "apply") else [lane.strip() for lane in lanes.split(",") if lane.strip()]
+    if not wanted:
+        raise BadInput("no lane to serve was named", hint=f"some of {', '.join(known)}" if known else "shopfloor floor show")
     for lane in wanted:
-        _check(lane, role, known)
+        _check(lane, role, known, registry)
     if role is Role.APPLY:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         return Worker(shop, role, wanted, registry, opened(shop, (lane.removeprefix("apply.") for lane in wanted)))
     return Worker(shop, role, wanted, registry)
 
 
-def _check(lane: str, role: Role, known: list[str]) -> None:
+def _check(lane: str, role: Role, known: list[str], registry: Registry) -> None:
     names = {stage.value for stage in LINE} | {"cell", "apply"}
-    if lane.partition(".")[0] not in names or (stage_of(lane) is Stage.APPLY and role is not Role.APPLY):
+    head, _, tail = lane.partition(".")
+    is_lane = head in names and (tail in registry.by_name if head == "cell" else tail in APPLIERS if head == "apply" else not tail)
+    if not is_lane or (stage_of(lane) is Stage.APPLY and role is not Role.APPLY):
         raise BadInput(f"{lane!r} is not a lane that a {role} worker serves: expected some of {', '.join(known)}")
 
 

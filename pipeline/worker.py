@@ -17,12 +17,13 @@ import structlog
 from contracts.errors import LeaseLost, ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
-from pipeline.advance import Mode, Turns, advance, take
+from pipeline.advance import Mode, advance
 from pipeline.commit import Hand
 from pipeline.compose import Shop
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
 from pipeline.returning import return_counted
+from pipeline.turns import Turns, take
 from queues import workers
 from queues.claims import Claim, give_back
 from queues.database import Connection, is_the_databases, transaction

@@ -82,7 +82,12 @@ class Board:
     @property
     def needs_attention(self) -> bool:
         """True when something is stalled, unserved or dead: what `status --check` exits 1 for."""
-        return self.dead > 0 or self.sweeper == "late" or any(lane.stalled for lane in self.lanes)
+        return self.dead > 0 or self.sweeper == "late" or self.is_abandoned or any(lane.stalled for lane in self.lanes)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """True when there is work on the line, if only for people, and no worker is alive to go on with it."""
+        return not self.workers and self.totals.get("in_queue", 0) > 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the board for JSON."""

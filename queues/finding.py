@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from contracts.errors import BadInput, NotFound, ShopfloorError
 from contracts.excerpts import printable
-from contracts.lifecycle import ARCHIVED, Reason, State, Wait
+from contracts.lifecycle import ARCHIVED, Reason, Stage, State, Wait
 from queues.database import Connection
 
 _ID = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
@@ -200,6 +200,10 @@ def _narrowed(wanted: Filter, after: UUID | None = None) -> tuple[str, dict[str,
         if value := getattr(wanted, name):
             values[name] = value
             where.append(f"q.{name} = %({name})s")
+    if wanted.reason and wanted.archived:
+        raise BadInput("--reason goes with items on the line: what has ended waits for nothing", hint="shopfloor items --archived")
+    if wanted.stage and wanted.stage not in (names := [stage.value for stage in Stage if stage is not Stage.NONE]):
+        raise BadInput(f"{printable(wanted.stage)!r} is no stage: expected one of {', '.join(names)}")
     if wanted.reason:
         reason = reason_named(wanted.reason)
         values["reason"] = reason.value

@@ -10,6 +10,7 @@ from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import LINE, Stage
 from queues.database import Connection, transaction
+from queues.finding import find_item
 
 KINDS = {
     "all": "everything, in every workspace",
@@ -18,8 +19,8 @@ KINDS = {
     "flow:NAME": "one flow",
     "lane:NAME": "one lane, such as apply.tracker",
     "cell:NAME": "one workcell",
-    "order:ID": "one order",
-    "item:ID": "one item",
+    "order:NAME": "one order: its id, or a subject key",
+    "item:NAME": "one item: its id, or a subject key",
 }
 """The scopes that can be paused, as people type them."""
 
@@ -59,7 +60,11 @@ def scope_of(conn: Connection, workspace: UUID, text: str) -> Scope:
     if kind not in _NAMED or not name:
         raise BadInput(f"{text[:80]!r} is no scope: expected {', '.join(KINDS)}", code="pause.scope")
     if kind in ("lane", "cell"):
-        return Scope(kind, _lane(kind, name), workspace)
+        lane = _lane(kind, name)
+        cell = lane.removeprefix("cell.")
+        if cell != lane and conn.execute("SELECT FROM contracts WHERE name = %s", [cell]).fetchone() is None:
+            raise NotFound(f"no cell {cell[:80]!r} was ever published", hint="shopfloor contract list")
+        return Scope(kind, lane, workspace)
     return Scope(kind, _known(conn, workspace, kind, name), workspace)
 
 
@@ -77,27 +82,16 @@ def _lane(kind: str, name: str) -> str:
     return lane
 
 
-_KNOWN = {
-    "pod": ("SELECT id::text FROM pods WHERE name = %s", "shopfloor floor show"),
-    "order": ("SELECT id::text FROM orders WHERE id = %s", "shopfloor items"),
-    "item": ("SELECT id::text FROM items WHERE id = %s", "shopfloor items"),
-}
-
-
 def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
     if kind == "flow":
         return _flow(conn, workspace, name)
-    query, hint = _KNOWN[kind]
-    value: object = name
-    if kind in ("order", "item"):
-        try:
-            value = UUID(name)
-        except ValueError:
-            raise BadInput(f"{name[:60]!r} is not an id", hint=hint, code="pause.scope") from None
     with transaction(conn, workspace):
-        row = conn.execute(query, [value]).fetchone()
+        if kind in ("order", "item"):
+            found = find_item(conn, name)
+            return str(found.order_id if kind == "order" else found.item_id)
+        row = conn.execute("SELECT id::text FROM pods WHERE name = %s", [name]).fetchone()
     if row is None:
-        raise NotFound(f"no {kind} {name[:80]!r} in this workspace", hint=hint)
+        raise NotFound(f"no pod {name[:80]!r} in this workspace", hint="shopfloor floor show")
     return str(row[0])
 
 

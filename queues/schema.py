@@ -25,7 +25,7 @@ _SESSION = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "10s",
 }
-_MOST_SCREENS = 30
+_MOST_SCREENS = 50
 """Connections that each login may hold which is not the crew's."""
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from console.benchmarks.bench import Bench, bench
 from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role, Stage
-from pipeline.advance import Turns, take
 from pipeline.inline import InlineWorker, lanes_of
 from pipeline.publish import floor_in_force
 from pipeline.setup import load_registry
+from pipeline.turns import Turns, take
 from queues.board import read_board
 from queues.claims import give_back
 from queues.database import transaction

@@ -51,7 +51,7 @@ def list_(state: str | None, adapter: str | None, limit: int, cursor: str | None
         shown,
         name="applies",
         columns=names if form == "text" else [*names, "proposal_id", "item_id"],
-        empty="nothing was applied",
+        empty=f"no apply {'of ' + adapter + ' ' if adapter else ''}is {state}" if state else "nothing was applied",
     )
     if more:
         click.echo(f"more: --cursor {shown[-1]['id']}", err=True)

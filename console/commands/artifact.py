@@ -82,7 +82,7 @@ def verify(name: str | None, item: str | None, form: str) -> None:
 
     \b
     Example:
-      shopfloor artifact verify --item acme/widgets#12
+      shopfloor artifact verify --item northwind-labs/tidewater#8
     """
     from artifacts.verify import find_artifact
     from artifacts.verify import verify as checked

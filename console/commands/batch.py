@@ -10,6 +10,7 @@ from uuid import UUID
 import click
 from console.acting import Span
 from console.output import SCHEMA_VERSION, cell, document, formats, listing, plain, printable, progress, progress_done
+from contracts.errors import Refused
 
 _LISTED = ("id", "flow", "state", "rows", "accepted", "rejected", "duplicate", "context", "created_at", "source")
 _RESULT = (
@@ -81,7 +82,9 @@ def show(batch_id: str, form: str) -> None:
 @click.option("--timeout", default="10m", show_default=True, type=Span(), help="30s, 10m, 2h")
 @formats()
 def wait(batch_id: str, timeout: float, form: str) -> None:
-    """Wait until every order of a batch has ended or waits for a person; exit 4 when that takes longer.
+    """Wait until every order of a batch has ended or waits for a person.
+
+    Exit 4 when that takes longer, 1 when the batch failed: what was accepted is worked on, its other rows never came in.
 
     \b
     Example:
@@ -98,6 +101,12 @@ def wait(batch_id: str, timeout: float, form: str) -> None:
         finally:
             progress_done()
     document(found) if form == "json" else _tell(found)
+    if found["state"] in ("failed", "cancelled"):
+        raise Refused(
+            f"batch {wanted} {found['state']}: {found['error'] or 'its rows are not all in'}",
+            hint="take its file in again",
+            code="batch.failed",
+        )
 
 
 @batch.command()
@@ -151,15 +160,17 @@ def _batch(here: Any, text: str) -> UUID:
 def _tell(found: dict[str, Any]) -> None:
     click.echo(f"batch {found['id']}  {found['flow']}  {found['state']}")
     click.echo(f"  {printable(found['source'])}, submitted by {printable(found['submitter'])}, {cell(found['created_at'])}")
+    if found["as_of"]:
+        click.echo(f"  ages count from {cell(found['as_of'])}")
     if found["error"]:
         click.echo(f"  ended early: {printable(found['error'])}")
     click.echo(
         f"  {found['rows']:,} rows = {found['accepted']:,} accepted ({found['context']:,} context)"
         f" + {found['rejected']:,} rejected + {found['duplicate']:,} duplicate, read in {found['intake_seconds']:.1f} s"
     )
-    for name in ("orders", "findings", "proposals"):
+    for name, title in (("orders", "orders"), ("findings", "ended as"), ("proposals", "proposals")):
         if found[name]:
-            click.echo(f"  {name:<10} " + ", ".join(f"{count:,} {printable(what)}" for what, count in found[name].items()))
+            click.echo(f"  {title:<10} " + ", ".join(f"{count:,} {printable(what)}" for what, count in found[name].items()))
     for row in found["standing"]:
         click.echo(f"  {'on the line':<10} {row['items']:,} {row['stands']} in lane {row['lane']}")
     if found["seconds"] is not None:

@@ -46,7 +46,7 @@ def approve(**options: Any) -> None:
 
     \b
     Example:
-      shopfloor review approve 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d
+      shopfloor review approve northwind-labs/tidewater#8
       shopfloor review approve --finding resolved_by_merged_pr --yes
     """
     _decide("approve", "approved", options)
@@ -58,7 +58,7 @@ def reject(**options: Any) -> None:
 
     \b
     Example:
-      shopfloor review reject 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --reason "still broken on Windows"
+      shopfloor review reject northwind-labs/tidewater#8 --reason "still broken on Windows"
     """
     _decide("reject", "rejected", options)
 
@@ -71,7 +71,7 @@ def rework(**options: Any) -> None:
 
     \b
     Example:
-      shopfloor review rework 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --reason "quote the changelog"
+      shopfloor review rework northwind-labs/tidewater#8 --reason "quote the changelog"
     """
     _decide("return", "sent back", options)
 

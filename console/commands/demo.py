@@ -7,6 +7,7 @@ from typing import Any
 import click
 from console.output import document, formats, printable, progress, progress_done
 
+_GROUPS_SHOWN = 6
 SAMPLE = Path(__file__).parents[1] / "samples" / "tracker.jsonl"
 
 
@@ -65,7 +66,7 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
     if form == "json":
         document(demonstration.as_document(done))
     else:
-        _tell(shop, done, approved)
+        _tell(shop, workspace, done, approved)
 
 
 def _refuse_unreadable(path: Path) -> None:
@@ -105,7 +106,28 @@ def _reset(form: str) -> None:
         click.echo(f"removed {folder}" if removed else f"nothing of shopfloor's is in {folder}")
 
 
-def _tell(shop: Any, done: Any, approved: int) -> None:
+def _tell_board_and_inbox(shop: Any, workspace: Any) -> None:
+    from console.commands.status import say_lanes
+    from contracts.lifecycle import Role
+    from pipeline.inbox import grouped, waiting
+    from queues.board import read_board
+
+    with shop.connect(Role.READ, name="demo") as conn:
+        lanes, groups = read_board(conn, workspace).lanes, grouped(waiting(conn, shop.store, workspace))
+    click.echo()
+    click.secho("Board", bold=True)
+    say_lanes(lanes)
+    click.secho("Inbox", bold=True)
+    for group in groups[:_GROUPS_SHOWN]:
+        best = group[0]
+        click.echo(f"  {len(group):4}  {best.action} as {best.finding}, such as {printable(best.target)}  {printable(best.title)[:60]}")
+    if len(groups) > _GROUPS_SHOWN:
+        click.echo(f"        and {len(groups) - _GROUPS_SHOWN} more kinds: shopfloor review inbox")
+    if not groups:
+        click.echo("  nothing waits for a reviewer")
+
+
+def _tell(shop: Any, workspace: Any, done: Any, approved: int) -> None:
     """End with the account, the board, the inbox, and what to type next."""
     report = done.report
     click.secho(f"{report.rows} rows in {done.seconds:.1f} s, every one accounted for", bold=True)
@@ -113,13 +135,8 @@ def _tell(shop: Any, done: Any, approved: int) -> None:
     click.echo("  orders: " + (" · ".join(f"{count} {state.replace('_', ' ')}" for state, count in done.ends.items()) or "none"))
     for bad in report.first_rejects:
         click.echo(f"  line {bad.line}, {bad.field or 'row'}: {printable(bad.message)} [{bad.code}]")
-    click.echo()
-    click.secho("Proposals", bold=True)
-    for finding, count in done.findings.items():
-        click.echo(f"  {count:4}  {finding}")
-    if not done.findings:
-        click.echo("  none")
-    click.echo("  state: " + (" · ".join(f"{count} {state}" for state, count in done.proposals.items()) or "–"))
+    _tell_board_and_inbox(shop, workspace)
+    click.echo("  proposals: " + (" · ".join(f"{count} {state.replace('_', ' ')}" for state, count in done.proposals.items()) or "none"))
     if approved:
         click.echo(f"  {approved} were approved by demo-reviewer and applied to {shop.tracker_dir}")
     if done.unsupported:

@@ -75,7 +75,7 @@ def show(item: str, form: str) -> None:
 
     \b
     Example:
-      shopfloor show acme/widgets#12
+      shopfloor show northwind-labs/tidewater#8
     """
     import json
 
@@ -110,7 +110,7 @@ def why(item: str, form: str) -> None:
 
     \b
     Example:
-      shopfloor why acme/widgets#12
+      shopfloor why northwind-labs/tidewater#8
     """
     from console.session import session
     from contracts.lifecycle import Role
@@ -149,7 +149,7 @@ def history(item: str, limit: int, form: str) -> None:
 
     \b
     Example:
-      shopfloor history acme/widgets#12
+      shopfloor history northwind-labs/tidewater#8
     """
     from console.session import session
     from contracts.lifecycle import Role

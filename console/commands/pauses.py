@@ -4,7 +4,7 @@ import click
 from console.output import cell, document, formats, listing
 from contracts.errors import BadInput
 
-_SCOPES = "SCOPE is all, workspace, pod:NAME, flow:NAME, lane:NAME, cell:NAME, order:ID or item:ID."
+_SCOPES = "SCOPE is all, workspace, pod:NAME, flow:NAME, lane:NAME, cell:NAME, order:NAME or item:NAME."
 
 
 @click.command(epilog=_SCOPES)

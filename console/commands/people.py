@@ -115,7 +115,6 @@ def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) ->
 
     \b
     Example:
-      shopfloor token revoke 01993c8e
       shopfloor token revoke --actor ada
     """
     from console.session import session

@@ -146,7 +146,7 @@ def show(proposal: str, raw: bool, form: str) -> None:
     \b
     Example:
       shopfloor review show northwind-labs/tidewater#8
-      shopfloor review show 01993c8e --raw | sha256sum
+      shopfloor review show northwind-labs/tidewater#8 --raw | sha256sum
     """
     from console.session import session
     from contracts.lifecycle import Role

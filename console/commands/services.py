@@ -23,6 +23,7 @@ def up(foreground: bool, form: str) -> None:
     shop = open_shop()
     logs.configure(shop.settings.log_level)
     set_up(shop)
+    shop.doorbell().check()
     if foreground:
         raise SystemExit(crew.run_foreground(shop))
     pid = crew.start_background(shop)
@@ -46,21 +47,17 @@ def down(workers_only: bool, form: str) -> None:
     Example:
       shopfloor down
     """
-    from contracts.errors import Unavailable
     from pipeline import crew
-    from pipeline.compose import open_shop
-    from queues.embedded import stop
+    from pipeline.compose import Shop
+    from pipeline.settings import load
+    from queues.embedded import inspect, stop
 
-    did: dict[str, Any] = {"crew": False, "services": False}
-    try:
-        shop = open_shop(start=False)
-    except Unavailable:
-        shop = None
-    if shop is not None:
-        did["crew"] = crew.stop_background(shop)
-        if not workers_only and shop.services is not None:
-            stop(shop.data_dir)
-            did["services"] = True
+    # By what holds its lock and by what runs in its folder: a server that is gone keeps nobody from stopping the rest.
+    shop = Shop(load(), None)
+    did: dict[str, Any] = {"crew": crew.stop_background(shop), "services": False}
+    if not workers_only:
+        did["services"] = any(server.pid is not None for server in inspect(shop.data_dir).servers)
+        stop(shop.data_dir)
     if form == "json":
         document(did)
     else:

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from console.output import age, document, formats, printable
+from console.output import age, document, formats, printable, terminal_width
 
 if TYPE_CHECKING:
     from pipeline.compose import Shop
@@ -80,7 +80,7 @@ def _say(board: "Board", workspace: str, broker: bool | None, *, brief: bool) ->
     head = f"workspace {workspace}  ·  {workers}  ·  sweeper {sweeper}  ·  broker {_up(broker) or '?'}"
     click.echo(f"{head}  ·  {board.at.astimezone():%Y-%m-%d %H:%M:%S%z}")
     click.echo()
-    _say_lanes(board.lanes)
+    say_lanes(board.lanes)
     for one in board.waiting:
         oldest = f"oldest {age(one.oldest_seconds)}"
         click.echo(f"  waiting  {one.items:>7,}  {one.reason:<16}{oldest:<14}shopfloor items --reason {one.reason}")
@@ -97,14 +97,21 @@ _COLUMNS = {
     "WORK": 6,
 }  # fmt: skip
 """Heads of the columns with their widths; with the lane's name they fit into 100 characters."""
+_DROPPED = ("NET", "FAIL", "HELD", "SILENT")
+"""Left out, in this order, where a terminal is narrower; `status --json` has them all."""
 
 
-def _say_lanes(lanes: "list[Lane]") -> None:
+def say_lanes(lanes: "list[Lane]") -> None:
+    """Print a line for each lane, stalled ones marked."""
     if not lanes:
         click.echo("  no lane has work or workers yet: shopfloor up, then shopfloor intake FILE")
         return
     width = max(17, *(len(lane.lane) for lane in lanes))
-    heads = "".join(f"{name:>{size}}" for name, size in _COLUMNS.items())
+    columns = dict(_COLUMNS)
+    for name in _DROPPED:
+        if 2 + width + sum(columns.values()) > terminal_width():
+            del columns[name]
+    heads = "".join(f"{name:>{size}}" for name, size in columns.items())
     click.echo(_paint(f"  {'LANE':<{width}}{heads}", "bright_black"))
     for lane in lanes:
         failed = "–" if lane.failed_share is None else f"{100 * lane.failed_share:.0f}%"
@@ -113,8 +120,8 @@ def _say_lanes(lanes: "list[Lane]") -> None:
             lane.ready, lane.active, lane.silent, lane.waiting, lane.paused + lane.backoff + lane.limited, lane.dead,
             age(lane.oldest_ready_seconds), lane.finished, failed, net, lane.workers,
         )  # fmt: skip
-        shown = (f"{part:,}" if isinstance(part, int) else part for part in cells)
-        row = "".join(f"{part:>{size}}" for part, size in zip(shown, _COLUMNS.values(), strict=True))
+        shown = {name: f"{part:,}" if isinstance(part, int) else part for name, part in zip(_COLUMNS, cells, strict=True)}
+        row = "".join(f"{shown[name]:>{size}}" for name, size in columns.items())
         line = f"{'!' if lane.stalled else ' '} {lane.lane:<{width}}{row}"
         click.echo(_paint(line, "red") if lane.stalled else line)
     click.echo()
@@ -128,6 +135,8 @@ def _say_attention(board: "Board", broker: bool | None) -> None:
         oldest = f", oldest {age(board.oldest_dead_seconds)}"
         letters = f"{board.dead:,} dead letter{'' if board.dead == 1 else 's'}{oldest}"
         click.echo(_paint(f"  dead     {letters}  →  shopfloor dead list", "red"))
+    if board.is_abandoned and not any(lane.stalled for lane in board.lanes):
+        click.echo(_paint("  workers  none is alive: what people decide is not followed  →  shopfloor up", "red"))
     if board.sweeper == "late":
         click.echo(_paint("  sweeper  none brings back what is overdue  →  shopfloor sweeper", "red"))
     if broker is False:

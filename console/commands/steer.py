@@ -94,7 +94,7 @@ def cancel(**options: Any) -> None:
     \b
     Example:
       shopfloor cancel northwind-labs/tidewater#8
-      shopfloor cancel --batch 01993c8e-6f1b-7c55-9d7e-0a6c5b1f2e3d --dry-run
+      shopfloor cancel --batch latest --dry-run
     """
     from pipeline import steering
 

@@ -1,4 +1,4 @@
-"""Invariants 1 and 17: every row is accounted for, every item is in exactly one place."""
+"""Invariants 1 and 17: every row is accounted for, every item is in exactly one place, every order as its items are."""
 
 from contracts.lifecycle import Reason
 from pipeline.invariants.look import Look, Tally, tell
@@ -69,6 +69,21 @@ SELECT 17, 'item ' || id || ' in ' || stage || '/' || state || ' has ' || count(
 """
 
 
+_ENDS = """
+WITH ends AS (
+  SELECT i.order_id, bool_or(q.item_id IS NOT NULL) AS queued, bool_or(q.state <> 'dead') AS live, array_agg(DISTINCT a.state) AS ended
+    FROM items i LEFT JOIN queue q ON q.item_id = i.id LEFT JOIN archived_items a ON a.item_id = i.id GROUP BY i.order_id)
+SELECT 17, 'order ' || o.id || ' is ' || o.state || CASE
+    WHEN o.state = 'open' THEN ', and nothing of it is on the line'
+    WHEN e.live THEN ', and an item of it is still on the line'
+    ELSE ', its items ended as ' || coalesce(array_to_string(e.ended, ', '), 'nothing') END
+  FROM orders o LEFT JOIN ends e ON e.order_id = o.id
+ WHERE CASE WHEN o.state = 'open' THEN e.queued IS NOT TRUE
+            ELSE e.live IS TRUE OR o.state <> 'superseded' AND (o.state = ANY (e.ended)) IS NOT TRUE END
+"""
+
+
 def check_conservation(look: Look, tally: Tally) -> None:
-    """Note items that are in no place, in two, or stand there without exactly one known reason."""
+    """Note items that are in no place, in two, or stand there without exactly one known reason, and orders that end otherwise."""
     tell(look, tally, _PLACES, {"reasons": [reason.value for reason in Reason]})
+    tell(look, tally, _ENDS)

@@ -29,7 +29,7 @@ hba_file = {_quoted(str(place.etc / "pg_hba.conf"))}
 ident_file = {_quoted(str(place.etc / "pg_ident.conf"))}
 {listening}
 port = {endpoint.port}
-max_connections = 200
+max_connections = 300
 password_encryption = 'scram-sha-256'
 
 shared_buffers = {shared}MB

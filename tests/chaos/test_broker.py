@@ -42,6 +42,38 @@ def test_garbage_in_the_broker_silences_no_lane_and_ends_no_worker(plant: Plant,
     assert [post.deaths for post in plant.posts.values()] == [[], [], []]
 
 
+def test_a_broker_out_of_memory_costs_seconds_and_no_item(plant: Plant, broker: redis.Redis, tmp_path: Path) -> None:
+    plant.environment["SHOPFLOOR_MODE"] = "strict"
+    plant.staff(propose=[[]])
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 100), "reference")
+    plant.until(lambda: plant.states().get("archive/done", 0) >= 20, seconds=30, what="under way")
+    broker.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.ResponseError, match="OOM|maxmemory"):
+            broker.set("one", "more")
+        plant.take_in(write_file(tmp_path / "more.jsonl", 101, 20), "reference")
+    finally:
+        broker.config_set("maxmemory", 0)
+    assert plant.settle(120, seconds=60) < 30
+    assert plant.states() == {"archive/done": 120}
+    assert [post.deaths for post in plant.posts.values()] == [[], [], []]
+    assert violations(plant.admin) == []
+
+
+def test_rings_that_come_twice_late_and_for_nothing_change_nothing(plant: Plant, tmp_path: Path) -> None:
+    plant.staff(propose=[[], []])
+    doorbell = plant.shop.doorbell()
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 60), "reference")
+    lanes = [*PROPOSE, "apply.sink"]
+    for turn in range(40):
+        for lane in lanes if turn % 2 else reversed(lanes):
+            doorbell.heard(lane)  # so that each of them rings, although one is outstanding
+            doorbell.ring([lane])
+    plant.settle(60, seconds=60)
+    assert plant.states() == {"archive/done": 60}
+    assert violations(plant.admin) == []
+
+
 def feed_garbage(broker: redis.Redis, namespace: str) -> None:
     """Leave wrong types, marks that never end and messages that nobody sent on every lane's keys."""
     shapes = [

@@ -86,7 +86,11 @@ BREAKS: list[tuple[int, str, str]] = [
     (1, "two accepted rows share an order", _SHARED_ORDER),
     (2, "a move starts where the last did not end", _ELSEWHERE),
     (2, "a move is missing", f"DELETE FROM moves WHERE item_id = {DRAFT} AND no = 2"),
-    (2, "an item stands where no move left it", f"UPDATE archived_items SET state = 'refused' WHERE item_id = {DRAFT}"),
+    (
+        2,
+        "an item stands where no move left it",
+        f"UPDATE archived_items SET state = 'refused' WHERE item_id = {DRAFT}; UPDATE orders SET state = 'refused' WHERE id = (SELECT order_id FROM items WHERE id = {DRAFT})",
+    ),
     (2, "an item has no history", f"DELETE FROM moves WHERE item_id = {READY}"),
     (3, "an item carries a fence that no move gave it", f"UPDATE archived_items SET fence = fence + 1 WHERE item_id = {DRAFT}"),
     (3, "a fence is given twice", _LAST_LEASE % -1),
@@ -146,5 +150,12 @@ BREAKS: list[tuple[int, str, str]] = [
     (17, "an item is nowhere", f"DELETE FROM queue WHERE item_id = {OPEN}"),
     (17, "an item is in two places", _TWO_PLACES),
     (17, "a place holds an item that was never created", f"DELETE FROM items WHERE id = {READY}"),
+    (17, "an order is open after its end", "UPDATE orders SET state = 'open', closed_at = NULL WHERE state = 'done'"),
+    (
+        17,
+        "an order ended before its item",
+        f"UPDATE orders SET state = 'done', closed_at = clock() WHERE id = (SELECT order_id FROM items WHERE id = {READY})",
+    ),
+    (17, "an order ended otherwise than its item", "UPDATE orders SET state = 'refused' WHERE state = 'done'"),
     (17, "an item changed its flow", f"UPDATE queue SET flow = 'other' WHERE item_id = {READY}"),
 ]

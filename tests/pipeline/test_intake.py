@@ -16,8 +16,6 @@ from contracts.lifecycle import Role
 from pipeline import arrivals
 from pipeline import chunks as chunks_module
 from pipeline import intake as intake_module
-from pipeline.advance import Turns
-from pipeline.advance import take as claim_batch
 from pipeline.batch_book import fail_abandoned
 from pipeline.clearances import Answer, decide_all
 from pipeline.inline import InlineWorker
@@ -27,6 +25,8 @@ from pipeline.reject_limit import RejectLimit, reject_limit
 from pipeline.setup import SERVICE, ensure_workspace
 from pipeline.sources import open_source
 from pipeline.taking import FromFile, open_intake, take_file
+from pipeline.turns import Turns
+from pipeline.turns import take as claim_batch
 from queues.database import Connection
 from tests.intakes import as_lines, batches, item, reference_floor, written
 from tests.line import Clock, Road, issue, merged

@@ -15,12 +15,13 @@ from psycopg import sql
 from artifacts.blobs import BlobStore
 from contracts.identity import new_id
 from contracts.lifecycle import Role
-from pipeline.advance import Mode, Turns, take
+from pipeline.advance import Mode
 from pipeline.compose import Shop
 from pipeline.invariants import TITLES, VACUOUS, Checked, check_all, check_here
 from pipeline.people import token_sha256
 from pipeline.settings import Settings
 from pipeline.setup import own_token
+from pipeline.turns import Turns, take
 from queues.database import Connection, transaction
 from queues.database import connect as open_connection
 from queues.embedded import Services

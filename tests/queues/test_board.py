@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Cause, Role, State, Wait, move
-from pipeline.advance import Turns, take
+from pipeline.turns import Turns, take
 from queues.board import Board, Lane, read_board
 from queues.claims import Claim
 from queues.database import Connection, transaction

@@ -11,7 +11,6 @@ import pytest
 from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import Cause, Reason, Role, Stage, State, Wait, move
-from pipeline.advance import Turns, take
 from pipeline.clearances import Answer, Ballot, decide
 from pipeline.envelope import action_id
 from pipeline.intake import take_in
@@ -19,6 +18,7 @@ from pipeline.people import ensure_actor, issue_token
 from pipeline.setup import SERVICE
 from pipeline.sources import open_source
 from pipeline.taking import open_intake
+from pipeline.turns import Turns, take
 from queues.claims import Claim
 from queues.database import Connection, transaction
 from queues.dossier import history, read_dossier

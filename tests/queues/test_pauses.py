@@ -73,14 +73,16 @@ def test_a_pause_lifts_itself_when_its_time_has_come(
 
 
 @pytest.mark.parametrize(
-    "text", ["everything", "", "pod:", "lane:nonsense", "lane:cell", "lane:apply", "cell:", "lane:qa.x", "item:12", "order:-", "all:x"]
+    "text", ["everything", "", "pod:", "lane:nonsense", "lane:cell", "lane:apply", "cell:", "lane:qa.x", "item:", "order:", "all:x"]
 )
 def test_a_scope_that_can_hold_nothing_is_refused(operator: Connection, workspace: UUID, text: str) -> None:
     with pytest.raises(BadInput):
         scope_of(operator, workspace, text)
 
 
-@pytest.mark.parametrize("text", ["pod:nobody", "flow:nothing", f"order:{UUID(int=1)}", f"item:{UUID(int=2)}"])
+@pytest.mark.parametrize(
+    "text", ["pod:nobody", "flow:nothing", "cell:nothing", "item:12", "order:-", f"order:{UUID(int=1)}", f"item:{UUID(int=2)}"]
+)
 def test_a_scope_that_is_not_there_is_not_found(operator: Connection, workspace: UUID, text: str) -> None:
     with pytest.raises(NotFound):
         scope_of(operator, workspace, text)

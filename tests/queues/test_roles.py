@@ -11,11 +11,11 @@ from psycopg import Error, sql
 from psycopg.errors import CheckViolation, InsufficientPrivilege
 from contracts.lifecycle import Role
 from contracts.lifecycle import move as legal_move
-from pipeline.advance import Turns, take
 from pipeline.compose import Shop
 from pipeline.inbox import Waiting
 from pipeline.people import ensure_actor, token_sha256
 from pipeline.setup import ensure_workspace
+from pipeline.turns import Turns, take
 from queues.database import Connection, transaction
 from tests.line import Road, issue
 from tests.people import look, person, propose
@@ -469,3 +469,13 @@ def test_a_lease_is_ended_by_its_holder_alone(shop: Shop, admin: Connection, roa
             assert conn.execute(statement).rowcount == 0
         with shop.connect(Role.PROPOSE) as conn, conn.transaction(force_rollback=True):
             assert conn.execute(statement).rowcount > 0
+
+
+def test_an_order_neither_ends_before_its_items_nor_opens_again(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+    for role in (Role.INTAKE, Role.PROPOSE, Role.APPLY, Role.REVIEW, Role.OPERATE, Role.SWEEP):
+        with shop.connect(role) as conn:
+            early = "UPDATE orders SET state = 'done', closed_at = clock() WHERE state = 'open'"
+            assert "an item of it is on the line" in str(refused(conn, workspace, early))
+            for state in ("open", "refused"):
+                again = f"UPDATE orders SET state = '{state}', closed_at = {'NULL' if state == 'open' else 'clock()'} WHERE state = 'done'"
+                assert "has ended" in str(refused(conn, workspace, again))

@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage, State, move
-from pipeline.advance import Turns, take
 from pipeline.compose import Shop
 from pipeline.inline import InlineWorker
 from pipeline.setup import load_registry
+from pipeline.turns import Turns, take
 from queues import workers
 from queues.claims import claim_batch, give_back
 from queues.database import Connection, transaction

@@ -1,6 +1,7 @@
 """Many people at one proposal: exactly one outcome, whatever the order."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from contracts.lifecycle import Role
 from pipeline.clearances import Answer, decide
 from pipeline.compose import Shop
 from pipeline.steering import cancel
+from pipeline.sweeper import lapse_proposals
 from queues.database import Connection
 from tests.line import Road
 from tests.people import ballot, look, person, propose
@@ -121,3 +123,51 @@ def test_twenty_approvals_of_one_person_count_once(shop: Shop, road: Road, admin
     assert look(admin, "SELECT count(*) FROM decisions") == [1]
     assert look(admin, "SELECT state FROM clearances") == ["open"]
     assert road.states()["qa/waiting"] == 1
+
+
+def test_approve_reject_and_expire_at_once_from_fifty_threads_leave_exactly_one_outcome(shop: Shop, road: Road, admin: Connection) -> None:
+    proposals = propose(road, ROUNDS)
+    with shop.connect(Role.READ) as conn:
+        workspace = shop.workspace_id(conn)
+    tokens = [person(shop, f"reviewer-{k}", "reviewer") for k in range(48)]
+    conns = [shop.connect(Role.REVIEW) for _ in tokens]
+    sweepers = [shop.connect(Role.SWEEP) for _ in range(2)]
+
+    for nth, one in enumerate(proposals):
+        # It expires while they decide: at once, a moment later, and later still.
+        admin.execute("SET session_replication_role = replica")
+        admin.execute(
+            "UPDATE proposals SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s",
+            [(0.0, 0.05, 0.2)[nth % 3], one.id],
+        )
+        admin.execute("SET session_replication_role = origin")
+
+        def answer(k: int, one: Any = one) -> Any:
+            said = Answer.APPROVE if k % 2 else Answer.REJECT
+            return decide(conns[k], workspace, tokens[k], ballot(one), said, "", by=f"reviewer-{k}")
+
+        def lapse(k: int) -> Any:
+            until = time.monotonic() + 1.0
+            while time.monotonic() < until:
+                lapse_proposals(sweepers[k])
+
+        acts: list[Callable[[], Any]] = [lambda k=k: answer(k) for k in range(48)]  # type: ignore[misc]
+        acts += [lambda k=k: lapse(k) for k in range(2)]  # type: ignore[misc]
+        refused = [result for result in at_once(acts) if isinstance(result, Exception)]
+
+        assert all(isinstance(error, ShopfloorError) for error in refused), refused
+        [outcome] = look(
+            admin,
+            "SELECT p.state, c.state, (SELECT count(*) FROM decisions d WHERE d.clearance_id = c.id), (SELECT array_agg(l.move) FROM moves m "
+            "JOIN legal_moves l ON l.number = m.legal WHERE m.item_id = p.item_id AND l.move IN ('approve', 'reject', 'lapse')) "
+            "FROM proposals p JOIN clearances c ON c.proposal_id = p.id WHERE p.id = %s",
+            one.id,
+        )
+        assert outcome in [
+            ("approved", "cleared", 1, ["approve"]),
+            ("rejected", "refused", 1, ["reject"]),
+            ("expired", "void", 0, ["lapse"]),
+        ]
+
+    for conn in (*conns, *sweepers):
+        conn.close()

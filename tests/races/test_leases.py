@@ -7,9 +7,10 @@ from uuid import UUID
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
-from pipeline.advance import Mode, Taken, advance, take
+from pipeline.advance import Mode, advance
 from pipeline.commit import Hand
 from pipeline.compose import Shop
+from pipeline.turns import Taken, take
 from queues import workers
 from queues.claims import claim_batch
 from queues.database import Connection, transaction

@@ -7,12 +7,13 @@ from uuid import UUID
 
 import pytest
 from contracts.lifecycle import Role
-from pipeline.advance import Mode, Turns, advance, take
+from pipeline.advance import Mode, advance
 from pipeline.clearances import Answer, decide_all
 from pipeline.commit import Hand
 from pipeline.compose import Shop
 from pipeline.invariants import check_all
 from pipeline.pace import CLAIM_SECONDS, GROUP_SECONDS, LATE_SECONDS, Pace
+from pipeline.turns import Turns, take
 from queues.database import Connection
 from queues.pauses import pause, resume, scope_of
 from tests.hands import in_the_cells_lane
@@ -129,6 +130,6 @@ def test_groups_and_claims_are_as_large_as_the_work_is_quick(monkeypatch: pytest
 
     for _ in range(12):  # a target that gets quick again is given more, by and by
         size = pace.group("apply.github")
-        now += 0.05 + 0.001 * size
+        now += 0.25 + 0.001 * size
         pace.note("apply.github", size)
     assert pace.group("apply.github") > GROUP_SECONDS / 0.01

@@ -17,7 +17,7 @@ def _claimed(road: Road, count: int) -> None:
     """Leave that many items leased by a worker that is gone."""
     road.take_in([issue(number) for number in range(1, count + 1)])
     worker = road.worker()
-    from pipeline.advance import take
+    from pipeline.turns import take
 
     claim = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=count, seconds=5).claim
     assert len(claim.items) == count
@@ -49,7 +49,7 @@ def test_four_sweepers_at_once_expire_each_lease_once(road: Road, shop: Shop, cl
 def test_a_lease_that_runs_out_three_times_ends_as_a_dead_letter_and_not_a_fourth(road: Road, clock: Clock, admin: Connection) -> None:
     road.take_in([issue(1)])
     worker = road.worker()
-    from pipeline.advance import take
+    from pipeline.turns import take
 
     for expired in range(1, 4):
         claim = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=1, seconds=5).claim

@@ -90,6 +90,27 @@ END $$$$;
 CREATE TRIGGER history_of_delete AFTER DELETE ON queue REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_queue_delete();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON queue FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
 
+-- ------------------------------------------------------------------ no end of an order before that of its items
+-- A dead letter alone may outlive its order: a newer revision takes the way back from it.
+CREATE FUNCTION guard_orders() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
+DECLARE bad uuid;
+BEGIN
+  SELECT n.id INTO bad FROM new_rows n
+   CROSS JOIN LATERAL (SELECT id FROM items WHERE items.order_id = n.id OFFSET 0) i
+   CROSS JOIN LATERAL (SELECT state FROM queue WHERE queue.item_id = i.id OFFSET 0) q
+   WHERE n.state <> 'open' AND q.state <> 'dead' LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'order % cannot end: an item of it is on the line', bad USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NULL;
+END $$$$;
+CREATE TRIGGER ends_with_its_items AFTER UPDATE ON orders REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION guard_orders();
+CREATE FUNCTION guard_order_end() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
+BEGIN
+  RAISE EXCEPTION 'order % has ended: it is %', OLD.id, OLD.state USING ERRCODE = 'insufficient_privilege';
+END $$$$;
+CREATE TRIGGER ended_stays BEFORE UPDATE ON orders FOR EACH ROW WHEN (OLD.state <> 'open') EXECUTE FUNCTION guard_order_end();
+
 -- ------------------------------------------------------------------ no apply without its approval
 -- SECURITY DEFINER: the check reads what the apply role might be kept from seeing, whatever its setting says.
 CREATE FUNCTION guard_intents() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
