@@ -6,8 +6,10 @@ import os
 import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+from psycopg import Cursor
 from contracts.errors import Unavailable
 from queues.database import Connection
 
@@ -93,12 +95,21 @@ def read_bodies(conn: Connection, store: BlobStore, wanted: Iterable[tuple[UUID,
     pairs = list(wanted)
     if not pairs:
         return {}
-    rows = conn.execute(_READ, [[item for item, _ in pairs], [sha for _, sha in pairs]], prepare=True, binary=True)
-    found = {(item, sha): data for item, sha, data in rows if name_of(data) == sha}
+    found = whole_bodies(ask_bodies(conn, pairs))
     for pair in pairs:
         if pair not in found and store.path(pair[1]).exists():
             found[pair] = store.get(pair[1])
     return found
+
+
+def ask_bodies(conn: Connection, wanted: Sequence[tuple[UUID, bytes]]) -> Cursor[Any]:
+    """Send for the rows that hold the bytes of each (item, name), without waiting for the answer in a pipeline."""
+    return conn.execute(_READ, [[item for item, _ in wanted], [sha for _, sha in wanted]], prepare=True, binary=True)
+
+
+def whole_bodies(rows: Iterable[tuple[UUID, bytes, bytes]]) -> dict[tuple[UUID, bytes], bytes]:
+    """Return those bytes by (item, name) that hash to their name."""
+    return {(item, sha): data for item, sha, data in rows if name_of(data) == sha}
 
 
 def write_bodies(conn: Connection, bodies: Sequence[tuple[UUID, bytes, UUID, bytes]]) -> None:

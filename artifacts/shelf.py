@@ -7,8 +7,7 @@ from uuid import UUID
 from artifacts.blobs import write_bodies
 from queues.database import Connection
 
-Row = NamedTuple
-"""Every record starts with the item it belongs to; its fields are the columns of its table, in order."""
+# Every record starts with the item it belongs to; its fields are the columns of its table, in order.
 
 
 class Body(NamedTuple):

@@ -160,10 +160,6 @@ class Contract:
     def _all_rules(self) -> Expression:
         return Expression.all_of([check.expression for check in self.qa if check.expression is not None])
 
-    def may_propose(self, action: str) -> ProposeClause | None:
-        """Return the clause of an action; None when the contract does not allow it."""
-        return self.proposes.get(action)
-
     def tier(self, action: str) -> Tier:
         """Return how many approvals an action needs. Raises KeyError for one that may not be proposed."""
         return self.proposes[action].tier

@@ -13,11 +13,9 @@ from contracts.errors import Conflict, Denied, NotFound, ShopfloorError
 from contracts.lifecycle import Stage, State, move
 from pipeline.people import token_sha256
 from queues.database import Connection, transaction
+from queues.dossier import decoded
 from queues.marks import forgive
 from queues.mover import Planned, Route, perform
-
-STATES = ("due", "intent", "applied", "failed", "unknown")
-"""`due`: approved and not begun. The others are the states of an apply."""
 
 _LIST = """
 SELECT a.id, a.state, p.action, p.target, a.adapter, p.finding, a.intent_at, a.finished_at, a.proposal_id, a.item_id
@@ -81,10 +79,10 @@ def story(conn: Connection, store: BlobStore, workspace: UUID, one: Mapping[str,
         moves = cursor.execute(_ENDS, [one["item_id"]]).fetchall()
         key = (one["item_id"], one["proposal_sha256"])
         body = read_bodies(conn, store, [key]).get(key)
-    receipt = bytes(one["receipt"]) if one["receipt"] else b""
+    receipt = bytes(one["receipt"]) if one["receipt"] else None
     return dict(one) | {
         "envelope": json.loads(body) if body is not None else None,
-        "receipt": json.loads(receipt) if receipt else None,
+        "receipt": decoded(receipt),
         "moves": moves,
     }
 

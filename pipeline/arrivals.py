@@ -112,7 +112,7 @@ def instant(revision: str) -> datetime | None:
 def settle(arrivals: Sequence[Arrival], known: dict[str, list[Known]]) -> list[Older]:
     """Decide each arrival against what is known and return the open orders that newer revisions supersede.
 
-    Among `arrivals` no subject may be twice, but as a twin: they are one wave of a chunk.
+    Where rows are stored, `arrivals` are one wave of a chunk: no subject is in it twice, but as a twin.
     """
     superseded = []
     for arrival in arrivals:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Cursor
-from artifacts.blobs import BlobStore, read_bodies
+from artifacts.blobs import BlobStore, ask_bodies, whole_bodies
 from contracts.errors import BadContract, NotFound, Unavailable
 from contracts.floor import Floor, parse_floor
 from contracts.language import Contract, parse_contract
@@ -99,14 +99,31 @@ class Line:
         except KeyError:
             raise NotFound(f"this process has no applier {name!r}; it has: {', '.join(sorted(self.appliers)) or 'none'}") from None
 
-    def read(self, claimed: Sequence[Claimed], stage: Stage) -> "Reading":
-        """Read what a batch needs, in one round trip whatever its size. Call inside the transaction of its claim."""
+    def ask(self, claimed: Sequence[Claimed], stage: Stage) -> "Asked":
+        """Send for what a batch needs. Call inside the pipelined transaction of its claim: the answers come with its end."""
         wanted = list({item.batch_id for item in claimed} - {known for known, batch in self._batches.items() if batch.is_read})
-        batches = self.conn.execute(_BATCHES, [wanted]) if wanted else None
-        autonomy = self.conn.execute(_AUTONOMY, [list({item.pod_id for item in claimed})], prepare=True)
-        free = self.conn.execute(NOTHING_STANDS, prepare=True)
-        bodies, unread = self._bodies(claimed) if stage not in _WITHOUT_PAYLOAD else ({}, {})
-        return Reading(batches.fetchall() if batches else [], dict(autonomy.fetchall()), is_true(free), bodies, unread)
+        bodies = [] if stage in _WITHOUT_PAYLOAD else [(item.item_id, item.payload_sha256) for item in claimed]
+        return Asked(
+            self.conn.execute(_BATCHES, [wanted]) if wanted else None,
+            self.conn.execute(_AUTONOMY, [list({item.pod_id for item in claimed})], prepare=True),
+            self.conn.execute(NOTHING_STANDS, prepare=True),
+            ask_bodies(self.conn, bodies) if bodies else None,
+            bodies,
+        )
+
+    def told(self, asked: "Asked") -> "Reading":
+        """Return the answers, with the bodies that are on disk, and why one cannot be read: it holds back no other."""
+        bodies = whole_bodies(asked.bodies.fetchall()) if asked.bodies else {}
+        unread: dict[UUID, str] = {}
+        for pair in asked.wanted:
+            if pair not in bodies and self.store.path(pair[1]).exists():
+                try:
+                    bodies[pair] = self.store.get(pair[1])
+                except Unavailable as error:
+                    unread[pair[0]] = str(error)
+        return Reading(
+            asked.batches.fetchall() if asked.batches else [], dict(asked.autonomy.fetchall()), is_true(asked.free), bodies, unread
+        )
 
     def fill(self, works: Sequence[Work], reading: "Reading") -> dict[UUID, str]:
         """Fill payload, floor and as-of of freshly claimed items; return, by item, why its payload cannot be read."""
@@ -118,7 +135,7 @@ class Line:
         unread = dict(reading.unread)
         for work in works:
             batch = self._batches[work.claimed.batch_id]
-            work.as_of, work.floor_id = batch.as_of, batch.floor_id
+            work.as_of = batch.as_of
             if work.stage in _WITHOUT_PAYLOAD:
                 continue
             body = reading.bodies.get((work.item_id, work.claimed.payload_sha256))
@@ -128,20 +145,16 @@ class Line:
                 unread.setdefault(work.item_id, "its payload is missing, or its bytes are not those that were taken in")
         return unread
 
-    def _bodies(self, claimed: Sequence[Claimed]) -> tuple[dict[tuple[UUID, bytes], bytes], dict[UUID, str]]:
-        wanted = [(item.item_id, item.payload_sha256) for item in claimed]
-        try:
-            return read_bodies(self.conn, self.store, wanted), {}
-        except Unavailable:
-            # One file is gone or torn: each alone, so that it holds back no other.
-            bodies: dict[tuple[UUID, bytes], bytes] = {}
-            unread: dict[UUID, str] = {}
-            for pair in wanted:
-                try:
-                    bodies |= read_bodies(self.conn, self.store, [pair])
-                except Unavailable as error:
-                    unread[pair[0]] = str(error)
-            return bodies, unread
+
+class Asked(NamedTuple):
+    """What was sent for with a claim."""
+
+    batches: Cursor[Any] | None
+    autonomy: Cursor[Any]
+    free: Cursor[Any]
+    bodies: Cursor[Any] | None
+    wanted: Sequence[tuple[UUID, bytes]]
+    """Item and name of each payload."""
 
 
 class Reading(NamedTuple):

@@ -99,7 +99,7 @@ def _broken(check: Check, values: Mapping[str, Any]) -> list[tuple[Finding, str]
 
 
 def _failed(work: Work, verdict: Verdict, failed: Sequence[tuple[Finding, str]]) -> Step:
-    """Return the gentlest way that every failed check allows: refuse before a person, a person before rework."""
+    """Return the strictest way that a failed check asks for: refuse before a person, a person before rework."""
     ways = {on_fail for _, on_fail in failed}
     first = failed[0][0]
     records: list[Record] = [verdict, *(finding_row(work, finding) for finding, _ in failed)]

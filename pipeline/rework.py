@@ -1,4 +1,4 @@
-"""Rework: another attempt with the findings, a person, or refusal. Bounded by the contract's ceilings."""
+"""Rework: another attempt with the findings, or a person. Bounded by the contract's ceilings."""
 
 from collections.abc import Sequence
 

@@ -94,21 +94,21 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
     # Items that were in a crash travel alone; they have their turn when nothing else is due.
     ways = ((shares, 0), (dict.fromkeys(pairs, 1), 1))
     turns.asked = claim_id, frozenset(workspace for workspace, _ in pairs)
-    claim, reading = Claim(claim_id, lane, stage, ()), None
+    claim, asked = Claim(claim_id, lane, stage, ()), None
     # A lease that a crash of the server forgets was never there: its holder's next commit finds another fence. Whatever is
     # durable after it made it durable too, so that no effect rests on a claim that is not there.
     with transaction(line.conn, turns.asked[1], pipelined=True, durable=False) as conn:
         for each, suspects in reversed(ways) if turns.begins_with_suspects(lane) else ways:
             claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, each, seconds=seconds, suspects=suspects)
             if claim.items:
-                reading = line.read(claim.items, stage)
+                asked = line.ask(claim.items, stage)
                 break
     turns.asked = None
     taken = Counter((item.workspace_id, item.pod_id) for item in claim.items)
     turns.put_back(lane, [pair for pair in pairs if taken[pair] >= shares[pair]])
     if claim.items:
         failpoint("claim.committed")
-    return Taken(claim, more or bool(claim.items), reading)
+    return Taken(claim, more or bool(claim.items), line.told(asked) if asked else None)
 
 
 def _shares(pairs: Sequence[Pair], batch: int) -> dict[Pair, int]:

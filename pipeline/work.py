@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -72,13 +71,11 @@ class Work:
     """The fence that the next commit must find; for fused stages, that of the lease in memory."""
     payload: dict[str, Any] = field(default_factory=dict)
     as_of: str = ""
-    floor_id: UUID | None = None
     contract_id: int | None = None
     product: Product | None = None
     finding: str | None = None
     """What the item is filed under, once a stage knows it."""
     findings: Sequence[Finding] = ()
-    started_at: datetime | None = None
     chain: list[Step] = field(default_factory=list)
     """Steps taken in memory since the last commit, oldest first."""
 

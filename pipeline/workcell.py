@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import TypeAdapter
 from artifacts.blobs import name_of
 from artifacts.shelf import Attempt, Body
 from contracts.canonical import canonical
-from contracts.errors import ShopfloorError
+from contracts.errors import Denied, ShopfloorError
+from contracts.language import OUTCOMES
 from contracts.lifecycle import Cause, Stage, Wait
 from contracts.nouns import Draft, Escalation, Finding, NeedInfo, Outcome, Proposal, Refusal
 from pipeline.failpoints import failpoint
@@ -21,8 +21,7 @@ from queues.database import transaction
 from workcells.bench import ItemBench, Tool, look_up
 from workcells.registry import Cell
 
-OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
-_NAMES = {Draft: "draft", Proposal: "proposal", Refusal: "refusal", NeedInfo: "need_info", Escalation: "escalation"}
+_NAMES = {kind: name for name, kind in OUTCOMES.items()}
 
 
 def step(line: Line, works: Sequence[Work]) -> list[Step]:
@@ -79,13 +78,13 @@ def _tools(line: Line, workspace: UUID, flow: str) -> Mapping[str, Tool]:
 
 
 def _allowed(cell: Cell) -> frozenset[str]:
-    return frozenset(cell.contract.tools_allow) - frozenset(cell.contract.tools_deny)
+    return frozenset(cell.contract.tools_allow)
 
 
 def _run(line: Line, work: Work, answers: Mapping[str, Any]) -> Step:
     cell = line.cell(work)
     claimed = work.claimed
-    started = work.started_at = datetime.now(UTC)
+    started = datetime.now(UTC)
     bench = ItemBench(
         allowed=_allowed(cell),
         tools=_tools(line, claimed.workspace_id, claimed.flow),
@@ -99,7 +98,7 @@ def _run(line: Line, work: Work, answers: Mapping[str, Any]) -> Step:
         if type(outcome) not in _NAMES:
             raise TypeError(f"expected Draft, Proposal, Refusal, NeedInfo or Escalation, got {type(outcome).__name__}")
     except ShopfloorError as error:
-        return _failed(line, work, started, str(error), Cause.CONTRACT if error.exit_code == 5 else Cause.TRANSIENT)
+        return _failed(line, work, started, str(error), Cause.CONTRACT if isinstance(error, Denied) else Cause.TRANSIENT)
     except Exception as error:  # noqa: BLE001 - a cell's accident, whatever it is, costs an attempt and not the worker
         return _failed(line, work, started, f"{type(error).__name__}: {error}"[:500], Cause.TRANSIENT)
     return _given(work, outcome, started)
@@ -153,7 +152,6 @@ def _failed(line: Line, work: Work, started: datetime, message: str, cause: Caus
 
 def restored(wrapper: dict[str, Any], value: dict[str, Any]) -> Outcome:
     """Return the outcome that a cell gave in an earlier attempt, from its stored wrapper and value."""
-    kinds = {name: kind for kind, name in _NAMES.items()}
     fields = {key: part for key, part in wrapper.items() if key not in ("is", "value")}
-    kind = kinds[wrapper["is"]]
+    kind = OUTCOMES[wrapper["is"]]
     return kind(**fields, value=value) if kind in (Draft, Proposal) else kind(**fields)

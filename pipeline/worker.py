@@ -147,7 +147,7 @@ class Worker:
             self._forget_line()
         except Exception as error:  # noqa: BLE001 - an accident outside any step is counted against the batch; the worker serves on
             # Where, not what: the message of an error may hold what people wrote.
-            log.error("batch.failed", worker=self.name, lane=lane, error=type(error).__name__, at=_places(error))  # noqa: TRY400  # noqa: TRY400 - no payload
+            log.error("batch.failed", worker=self.name, lane=lane, error=type(error).__name__, at=_places(error))  # noqa: TRY400 - no payload
             self._forget_line()
 
     def _one_batch(self, lane: str) -> None:

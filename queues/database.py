@@ -60,6 +60,10 @@ def where(url: str) -> str:
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
 
 
+_SEE = "SELECT set_config('shopfloor.workspace', %s, true)"
+_SEE_IN_PASSING = "SELECT set_config('shopfloor.workspace', %s, true), set_config('synchronous_commit', 'off', true)"
+
+
 @contextmanager
 def transaction(
     conn: Connection, workspaces: UUID | Iterable[UUID] | None, *, pipelined: bool = False, durable: bool = True
@@ -69,14 +73,12 @@ def transaction(
     `pipelined` sends statements without waiting for the answer of each: a round trip for every fetch instead of for
     every statement. An error then surfaces at the next fetch or at the end. COPY is not possible in it.
 
-    Not `durable`, its commit is not waited for on disk: a crash of the server may forget it, and never tears it.
+    Not `durable` (with workspaces alone), its commit is not waited for on disk: a crash of the server may forget it, and never tears it.
     """
     with conn.pipeline() if pipelined else nullcontext(), conn.transaction():
         if workspaces is not None:
             ids = [workspaces] if isinstance(workspaces, UUID) else workspaces
-            conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [",".join(map(str, ids))])
-        if not durable:
-            conn.execute("SET LOCAL synchronous_commit = off")
+            conn.execute(_SEE if durable else _SEE_IN_PASSING, [",".join(map(str, ids))])
         yield conn
 
 

@@ -97,7 +97,7 @@ def read_dossier(conn: Connection, found: Found) -> dict[str, Any]:
     decisions = _rows(conn, _DECISIONS, item)
     applies = _rows(conn, _APPLIES, item)
     for sent in applies:
-        sent["receipt"] = _decoded(sent["receipt"])
+        sent["receipt"] = decoded(sent["receipt"])
     for proposal in proposals:
         proposal["decisions"] = [one for one in decisions if one["proposal_id"] == proposal["id"]]
         proposal["applies"] = [one for one in applies if one["proposal_id"] == proposal["id"]]
@@ -121,7 +121,7 @@ def _rows(conn: Connection, statement: str, item: UUID) -> list[dict[str, Any]]:
         return cursor.execute(statement, [item]).fetchall()
 
 
-def _decoded(receipt: bytes | None) -> Any:
+def decoded(receipt: bytes | None) -> Any:
     """Return a receipt as a value; targets may answer with what is not JSON."""
     if receipt is None:
         return None

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import NamedTuple
 from uuid import UUID
 
-from contracts.lifecycle import ARCHIVED, Cause, Move, Stage, State, Wait
+from contracts.lifecycle import ARCHIVED, Cause, Move, Wait
 from queues.database import Connection
 
 COUNTERS = {
@@ -189,8 +189,3 @@ def _parameters(route: Route, wishes: Sequence[Planned], by: str, claim_id: UUID
         "round": int(route.round),
         "finding": route.finding,
     }
-
-
-def is_done(move: Move) -> bool:
-    """True for the move that closes an item as finished work."""
-    return move.to_stage is Stage.ARCHIVE and move.to_state is State.DONE

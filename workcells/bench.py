@@ -38,7 +38,7 @@ class ItemBench:
         self._allowed, self._tools, self._answers = allowed, tools, answers
         self.as_of, self.findings = as_of, findings
         self.calls: list[str] = []
-        """Names of the tools called, in order, for the attempt's record."""
+        """Names of the tools called, in order."""
 
     def call(self, tool: str, **arguments: Any) -> Any:
         """Return the tool's answer, from the batch's look-up where that has it."""

@@ -49,7 +49,7 @@ def test_a_broker_out_of_memory_costs_seconds_and_no_item(plant: Plant, broker: 
     plant.until(lambda: plant.states().get("archive/done", 0) >= 20, seconds=30, what="under way")
     broker.config_set("maxmemory", 1)
     try:
-        with pytest.raises(redis.ResponseError, match="OOM|maxmemory"):
+        with pytest.raises(redis.ResponseError, match=r"OOM|maxmemory"):
             broker.set("one", "more")
         plant.take_in(write_file(tmp_path / "more.jsonl", 101, 20), "reference")
     finally:

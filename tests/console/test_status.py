@@ -51,6 +51,7 @@ def test_json_is_one_document_with_every_number(road: Road, cli: Any) -> None:
 
 def test_a_pause_is_shown_with_who_why_and_how_to_lift_it(road: Road, cli: Any, connect: Any, workspace: UUID) -> None:
     road.take_in([issue(1)])
+    road.worker()
     conn = connect(Role.OPERATE)
     pause(conn, workspace, scope_of(conn, workspace, "flow:issue-sweep"), why="release\x1b[31m freeze", by="ada")
     seen = cli("status")

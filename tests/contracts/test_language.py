@@ -81,7 +81,7 @@ def test_a_contract_holds_what_its_file_says(contract):
 def test_a_contract_that_says_the_least_allows_the_least():
     least = read_contract(MINIMAL, "contract.yaml")
     assert (least.tools_allow, least.evidence_required, least.uncertainty) == ((), False, None)
-    assert least.may_propose("close") is None
+    assert "close" not in least.proposes
     assert least.action_findings("close", {})[0].message == "may propose nothing; got close"
     assert {cause: least.ceiling(cause) for cause in Cause} == CEILINGS
 
@@ -113,7 +113,7 @@ def test_only_declared_actions_with_fitting_payloads_may_be_proposed(contract):
     declared = {"state": "open", "body_sha256": "00"}
     assert contract.action_findings("close", {"state": "closed"}, declared) == ()
     assert contract.tier("close") == "single"
-    assert contract.may_propose("comment").depends_on == ("state",)
+    assert contract.proposes["comment"].depends_on == ("state",)
     (finding,) = contract.action_findings("delete", {})
     assert (finding.code, finding.message) == ("contract.action", "may propose close, comment; got delete")
     (finding,) = contract.action_findings("close", {"state": "open"}, declared)
