@@ -35,7 +35,8 @@ class Doorbell:
         self.url, self.namespace = url, namespace
         try:
             self.broker = _Bell(url, namespace)
-        except ValueError:
+            self.broker.client.connection_pool.make_connection()  # connects to nothing yet, and tells what it cannot make of the address
+        except (ValueError, TypeError):
             raise BadSetting("SHOPFLOOR_BROKER_URL cannot be read: expected redis://HOST:PORT/0, and options that redis-py knows") from None
         self.client = self.broker.client
         self.is_up = True

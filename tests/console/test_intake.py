@@ -15,6 +15,7 @@ from contracts.errors import ROW_CODES
 from pipeline.compose import Shop
 from tests.intakes import as_lines, batches, environment, item, reference_floor, written
 from tests.line import Result, issue, merged
+from tests.people import person
 
 Cli = Callable[..., Result]
 ROWS = as_lines([issue(1), merged(2, fixes=1), issue(3)])
@@ -406,3 +407,25 @@ def test_intake_goes_on_while_the_broker_is_down_and_says_so(shop: Shop, cli: Cl
     assert (result.exit_code, result.json["accepted"]) == (0, 2500)
     assert result.stderr.splitlines() == ["the broker cannot be reached: the rows are in, work on them starts when it is back"]
     assert [row[0] for row in batches(shop)] == ["complete"]
+
+
+def test_rows_are_taken_in_from_who_may_submit(shop: Shop, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(ROWS)
+    for roles, code in ((("reader",), 5), ((), 5), (("submitter",), 0)):
+        token = person(shop, f"one-{len(roles)}-{code}", *roles)
+        told = cli("intake", str(tmp_path / "rows.jsonl"), "--json", env={"SHOPFLOOR_TOKEN": token})
+        assert told.exit_code == code, told.stderr
+
+
+def test_a_row_from_the_future_makes_no_other_row_old(shop: Shop, cli: Cli, tmp_path: Path) -> None:
+    rows = [issue(1), issue(2, updated_at="2099-01-01T00:00:00Z")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli("intake", str(tmp_path / "rows.jsonl")).exit_code == 0
+    assert cli("batch", "show", "latest", "--json").json["as_of"] == "2025-01-02T00:00:00Z"
+    assert "ages count from 2025-01-02" in cli("batch", "show", "latest").stdout
+
+
+def test_waiting_for_a_batch_that_failed_is_no_success(cli: Cli) -> None:
+    assert cli("intake", "-", input=ARRAY[:-30].decode()).exit_code == 2
+    waited = cli("batch", "wait", "latest")
+    assert (waited.exit_code, "batch.failed" in waited.stderr) == (1, True), waited.stderr

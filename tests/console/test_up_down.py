@@ -1,9 +1,20 @@
 """`up` and `down`, one right after the other."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import psutil
 from pipeline.compose import Shop
 from pipeline.crew_file import running
+from queues.embedded import inspect
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_down_finds_the_crew_that_up_has_just_started(cli: Any, shop: Shop) -> None:
@@ -16,3 +27,36 @@ def test_down_finds_the_crew_that_up_has_just_started(cli: Any, shop: Shop) -> N
         down = cli("down", "--workers-only", "--json")
     assert down.json == {"schema_version": 1, "crew": True, "services": False}
     assert running(shop) is None
+
+
+def test_down_stops_the_rest_when_the_database_is_gone(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="sf-", dir="/tmp"))  # short, and open to the servers' own user
+    folder.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")} | {
+        "SHOPFLOOR_DATA_DIR": str(folder / "data"), "SHOPFLOOR_WORKERS": "1", "PYTHONPATH": str(ROOT),
+        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "shopfloor-pycache"),
+    }  # fmt: skip
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "console", *words],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    try:
+        assert run("up").returncode == 0
+        servers = {server.name: server.pid for server in inspect(folder / "data").servers}
+        postgres = psutil.Process(servers["postgres"])
+        postgres.kill()
+        postgres.wait(10)
+    finally:
+        down = run("down", "--json")
+    assert json.loads(down.stdout) == {"schema_version": 1, "crew": True, "services": True}
+    left = [process.info for process in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(process.info["cmdline"] or [])]
+    assert left == []
+    shutil.rmtree(folder)

@@ -133,3 +133,15 @@ def test_the_sweeper_learns_which_names_are_used_and_no_more(connect: Any) -> No
 
 def test_a_folder_that_another_database_uses_is_left_alone(shop: Shop, connect: Any) -> None:
     assert "keeps its blobs in the same folder" in shared_with(shop, connect(Role.SWEEP))
+
+
+def test_what_cells_wrote_keeps_nothing_from_being_collected(road: Road, admin: Connection, store: BlobStore, connect: Any) -> None:
+    propose(road, 1)
+    [(item, wrapper)] = look(admin, "SELECT item_id, output_sha256 FROM attempts WHERE stage = 'workcell'")
+    admin.execute("SET session_replication_role = replica")
+    for data in (b'{"is":"draft","note":"\\u0000 and \\ud800","value":"' + b"ab" * 32 + b'"}', b'\xff\xfe"value":"' + b"ab" * 32 + b'"'):
+        admin.execute("UPDATE bodies SET bytes = %s, sha256 = sha256(%s) WHERE item_id = %s AND sha256 = %s", [data, data, item, wrapper])
+        admin.execute("UPDATE attempts SET output_sha256 = sha256(%s) WHERE item_id = %s AND output_sha256 = %s", [data, item, wrapper])
+        [wrapper] = look(admin, "SELECT output_sha256 FROM attempts WHERE stage = 'workcell'")
+        value, other = bytes.fromhex("ab" * 32), bytes(32)
+        assert named(connect(Role.SWEEP), store, [value, other]) == {value}

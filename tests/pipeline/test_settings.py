@@ -4,8 +4,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 from contracts.errors import BadSetting, Refused, Unavailable
 from contracts.lifecycle import Role
 from pipeline.compose import Shop, check_schema, open_shop
@@ -196,3 +198,29 @@ def test_every_command_answers_bad_settings_alike(cli: Cli, silent_server: int) 
         assert SECRET not in result.stderr
         assert "Traceback" not in result.stderr
         assert time.monotonic() - started < 10
+
+
+def test_an_address_that_would_be_printed_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOPFLOOR_GITHUB_URL", "https://ada:hunter2@github.example.org")
+    with pytest.raises(BadSetting, match="SHOPFLOOR_GITHUB_URL holds a user or password") as refused:
+        load()
+    assert "hunter2" not in str(refused.value) + refused.value.hint
+
+
+def test_a_login_of_another_role_is_refused_before_anything_is_done_with_it(shop: Shop) -> None:
+    assert shop.services is not None
+    for url in (shop.services.superuser_url(shop.database), shop.url(Role.APPLY)):
+        settings = shop.settings.model_copy(update={"database_url_propose": SecretStr(url)})
+        with pytest.raises(BadSetting, match="expected shopfloor_propose"):
+            replace(shop, settings=settings).connect(Role.PROPOSE)
+
+
+def test_a_broker_address_that_cannot_be_read_is_a_bad_setting(cli: Cli) -> None:
+    for command in (["worker"], ["up"]):
+        refused = cli(*command, env={"SHOPFLOOR_BROKER_URL": "redis://localhost:6379/0?nonsense=%zz"})
+        assert (refused.exit_code, "SHOPFLOOR_BROKER_URL" in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_token_of_any_bytes_is_one_that_nobody_has(cli: Cli) -> None:
+    refused = cli("whoami", env={"SHOPFLOOR_TOKEN": "shf_\udcff"})
+    assert (refused.exit_code, "denied.token" in refused.stderr) == (5, True), refused.stderr

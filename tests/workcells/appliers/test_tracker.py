@@ -10,7 +10,7 @@ import pytest
 from contracts.nouns import Action
 from workcells.appliers import SendRefused, TargetMissing, TargetUnavailable
 from workcells.appliers.tracker import Tracker
-from workcells.appliers.tracker_files import locked
+from workcells.appliers.tracker_files import LOCKS, locked
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
@@ -266,3 +266,12 @@ def test_a_lone_surrogate_in_a_file_survives(tracker: Tracker, file: Path) -> No
     tracker.send(action(), key=KEY)
     assert read(file)["body"] == "\ud800"
     assert tracker.observe("o/r#12", ["body_sha256"])
+
+
+def test_locks_are_never_made_outside_the_tracker(tracker: Tracker, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (file.parent / LOCKS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TargetUnavailable):
+        tracker.send(action(), key=KEY)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert read(file)["state"] == "open"
