@@ -18,7 +18,7 @@ def choose(s: Any, said: Mapping[str, Any], where: str | None) -> Any:
     from queues.database import transaction
     from queues.finding import filter_of
 
-    compiled = rule(where) if where else None
+    compiled = rule(where) if where is not None else None
     with transaction(s.conn, s.workspace):
         wanted = filter_of(s.conn, said)
     if compiled is None:

@@ -131,8 +131,12 @@ class Filter:
 def filter_of(conn: Connection, said: Mapping[str, Any]) -> Filter:
     """Return the filter that a person's words make: an order by what `find_item` takes, a batch by what `find_batch` takes.
 
-    What is empty is left out, and a state in which items have ended looks there. Call inside a transaction over the workspace.
+    What is not said is left out, and a state in which items have ended looks there. Call inside a transaction over the workspace.
+    Raises BadInput for an empty word: it would mean everything, and is a variable that was never set.
     """
+    for name, value in said.items():
+        if value == "":
+            raise BadInput(f"--{name} is empty: expected a value, or no --{name} at all", code="input.empty")
     wanted = {name: value for name, value in said.items() if value}
     if "order" in wanted:
         wanted["order"] = find_item(conn, wanted["order"]).order_id

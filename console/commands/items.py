@@ -41,7 +41,7 @@ def items(form: str, limit: int, cursor: UUID | None, where: str | None, **filte
     with session(Role.READ) as here:
         with transaction(here.conn, here.workspace):
             wanted = filter_of(here.conn, filters)
-        if where:
+        if where is not None:
             from pipeline.payloads import matching, rule
 
             found = matching(here.conn, here.shop.store, here.workspace, wanted, rule(where), limit=limit, after=cursor)

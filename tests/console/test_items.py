@@ -5,6 +5,7 @@ import io
 import json
 from typing import Any
 
+import pytest
 from psycopg.rows import dict_row
 from contracts.lifecycle import ARCHIVED, Role, State
 from tests.line import Road, issue, merged
@@ -108,3 +109,10 @@ def test_history_is_the_table_of_moves(road: Road, cli: Any, connect: Any) -> No
     text = cli("history", "acme/widgets#3").stdout.splitlines()
     assert text[0].split()[:4] == ["NO", "AT", "GAP", "MOVE"]
     assert "none/none" in text[1]
+
+
+@pytest.mark.parametrize("option", ["--lane", "--flow", "--stage", "--batch", "--order", "--reason", "--where"])
+def test_a_filter_that_is_empty_is_refused_and_lists_nothing(road: Road, cli: Any, option: str) -> None:
+    road.take_in([issue(1)])
+    refused = cli("items", option, "")
+    assert (refused.exit_code, refused.stdout) == (2, ""), refused.stderr

@@ -479,3 +479,11 @@ def test_an_order_neither_ends_before_its_items_nor_opens_again(shop: Shop, admi
             for state in ("open", "refused"):
                 again = f"UPDATE orders SET state = '{state}', closed_at = {'NULL' if state == 'open' else 'clock()'} WHERE state = 'done'"
                 assert "has ended" in str(refused(conn, workspace, again))
+
+
+def test_a_revoked_token_stays_revoked(shop: Shop, admin: Connection, workspace: UUID) -> None:
+    person(shop, "ada", "reader")
+    with shop.connect(Role.OPERATE) as conn:
+        with transaction(conn, workspace):
+            conn.execute("UPDATE tokens SET revoked_at = clock() WHERE revoked_at IS NULL")
+        assert "was revoked" in str(refused(conn, workspace, "UPDATE tokens SET revoked_at = NULL"))

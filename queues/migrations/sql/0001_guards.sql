@@ -16,6 +16,13 @@ BEGIN
   END LOOP;
 END $$$$;
 
+-- A token that was revoked proves nothing for ever; whoever is to act again gets another one.
+CREATE FUNCTION guard_token() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
+BEGIN
+  RAISE EXCEPTION 'token % was revoked', OLD.id USING ERRCODE = 'insufficient_privilege';
+END $$$$;
+CREATE TRIGGER revoked_stays BEFORE UPDATE ON tokens FOR EACH ROW WHEN (OLD.revoked_at IS NOT NULL) EXECUTE FUNCTION guard_token();
+
 -- ------------------------------------------------------------------ no state without its history
 -- Each guard looks into `moves` sideways, a probe a row: joined freely, or from an EXISTS beside an OR, a plan made while
 -- the table was small would read all of it for every statement, for as long as the session lives.
