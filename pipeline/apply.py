@@ -109,47 +109,21 @@ def _load(line: Line, works: Sequence[Work]) -> tuple[list[Approved], dict[UUID,
         rows = line.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
         envelopes = read_bodies(line.conn, line.store, ((row[0], row[2]) for row in rows))
     approved, refused = [], {}
-    for (
-        item,
-        proposal_id,
-        sha256,
-        finding,
-        action,
-        adapter,
-        target,
-        epoch,
-        precondition,
-        expires_at,
-        live,
-        settled,
-        apply_id,
-        since,
-    ) in rows:
+    for item, proposal_id, sha256, finding, *repeated, live, settled, apply_id, since in rows:
         # read_bodies verified the bytes against the very hash that was approved.
         envelope = json.loads(envelopes[item, sha256])
         work = by_item[item]
         work.finding = finding
-        parts = differing(
-            envelope, item=item, action=action, target=target, adapter=adapter, epoch=epoch, precondition_sha256=precondition, expires_at=expires_at
-        )  # fmt: skip
-        if parts:
+        if parts := differing(envelope, item, *repeated):
             refused[item] = _failed(work, proposal_id, f"the approved bytes and the proposal's row differ in {', '.join(parts)}", apply_id)
             continue
+        action = action_of(envelope)
+        adapter = line.applier(envelope["adapter"])
         approved.append(
             Approved(
-                work,
-                proposal_id,
-                sha256,
-                finding,
-                live,
-                settled,
-                action_of(envelope),
-                action_id(sha256, target),
-                line.applier(adapter),
-                apply_id,
-                since,
+                work, proposal_id, sha256, finding, live, settled, action, action_id(sha256, action.target), adapter, apply_id, since
             )
-        )
+        )  # fmt: skip
     return approved, refused
 
 

@@ -51,7 +51,7 @@ def seal(
 
 
 def differing(
-    envelope: dict[str, Any], *, item: UUID, action: str, target: str, adapter: str, epoch: int, precondition_sha256: bytes, expires_at: datetime
+    envelope: dict[str, Any], item: UUID, action: str, adapter: str, target: str, epoch: int, precondition_sha256: bytes, expires_at: datetime
 ) -> list[str]:  # fmt: skip
     """Return the names of the parts that a proposal's row repeats otherwise than its envelope has them."""
     rows = {"item": str(item), "action": action, "target": target, "adapter": adapter, "epoch": epoch}

@@ -37,7 +37,7 @@ def check_contracts(look: Look, tally: Tally) -> None:
 # Bytes that are missing or do not match their name are invariant 9's to tell. A body on disk is read by its name.
 _ARTIFACTS = """
 SELECT a.id, a.item_id, a.contract_id, coalesce(q.contract_id, z.contract_id), a.kind, a.sha256, b.bytes,
-       p.id, p.action, p.target, p.adapter, p.epoch, p.precondition_sha256, p.expires_at
+       p.id, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256, p.expires_at
   FROM artifacts a LEFT JOIN bodies b ON b.item_id = a.item_id AND b.sha256 = a.sha256
   LEFT JOIN queue q ON q.item_id = a.item_id LEFT JOIN archived_items z ON z.item_id = a.item_id
   LEFT JOIN proposals p ON p.item_id = a.item_id AND p.sha256 = a.sha256
@@ -73,8 +73,7 @@ def _first(findings: tuple[Finding, ...]) -> str:
 
 
 def _differing(envelope: Any, item: UUID, contract: Contract, *row: Any) -> list[str]:
-    names = ("action", "target", "adapter", "epoch", "precondition_sha256", "expires_at")
-    found = differing(envelope, item=item, **dict(zip(names, row, strict=True)))
+    found = differing(envelope, item, *row)
     return found if envelope.get("contract") == contract.key else [*found, "contract"]
 
 
