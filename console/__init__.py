@@ -7,9 +7,13 @@ def main() -> None:
     """Run `shopfloor`; every error leaves as one clear message and its exit code, never as a traceback."""
     import signal
 
-    # Until the shell stands, which says so in words, an interrupt ends the process as it would any program.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Until the shell stands, which says so in words, an interrupt ends the process as it would any program. (Who calls may
+    # have it ignored.)
+    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_heard:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from console.shell import run
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_heard:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run()

@@ -72,22 +72,28 @@ def advance(line: Line, hand: Hand, taken: Taken, mode: Mode) -> Iterator[set[st
             group = _one_round(line, hand, group, mode if line.is_free else Mode.STRICT, rings, closes=not rest)
         line.pace.note(claim.lane, count)
         if rest and not hand.goes_on():
-            rest = _set_down(line, hand, rest, rings)
+            rest = _set_down(line, hand, rest, rings, "the worker was told to stop before its turn came")
+        # As it turned out, more was claimed than can be done soon: others may be free for it.
+        elif len(rest) > (soon := line.pace.claim(claim.lane, len(rest) or 1)):
+            rest = [*rest[:soon], *_set_down(line, hand, rest[soon:], rings, "the items before it were slow")]
         elif rest and time.monotonic() - looked > LOOK_SECONDS:
             looked = time.monotonic()
-            rest = _set_down(line, hand, rest, rings, paused_alone=True)
+            rest = _set_down(line, hand, rest, set(), "paused before its turn came", paused_alone=True)
         yield rings
 
 
-def _set_down(line: Line, hand: Hand, rest: Sequence[Work], rings: set[str], *, paused_alone: bool = False) -> list[Work]:
-    """Return items that were not begun to their lanes, all or those that a pause covers now; return what is left in hand."""
-    note = "paused before its turn came" if paused_alone else "the worker was told to stop before its turn came"
-    with transaction(line.conn, {work.claimed.workspace_id for work in rest}) as conn:
-        returned = give_back(conn, hand.claim_id, by=hand.worker, note=note, paused_alone=paused_alone)
+def _set_down(
+    line: Line, hand: Hand, unbegun: Sequence[Work], rings: set[str], note: str, *, paused_alone: bool = False
+) -> list[Work]:  # fmt: skip
+    """Return items that were not begun to their lanes, all or those that a pause covers now; return those that stay in hand."""
+    with transaction(line.conn, {work.claimed.workspace_id for work in unbegun}) as conn:
+        returned = give_back(
+            conn, hand.claim_id, by=hand.worker, note=note, among=[work.item_id for work in unbegun], paused_alone=paused_alone
+        )
         line.is_free = is_true(conn.execute(NOTHING_STANDS, prepare=True))
-    if not paused_alone:
-        rings.update(returned.values())
-    return [work for work in rest if work.item_id not in returned] if paused_alone else []
+    rings.update(returned.values())
+    # What was neither returned nor paused is no longer ours: somebody moved it meanwhile.
+    return [work for work in unbegun if work.item_id not in returned] if paused_alone else []
 
 
 def _set_aside(line: Line, hand: Hand, works: Sequence[Work], unread: Mapping[UUID, str]) -> list[Work]:

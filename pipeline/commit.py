@@ -203,6 +203,8 @@ def _count(conn: Connection, hand: Hand, done: Sequence[tuple[Work, Step]]) -> N
     counts: Counter[tuple[UUID, str, bool]] = Counter()
     for work, step in done:
         for part in (*work.chain, step):
+            if part.move.name == "give_back":
+                continue
             counts[work.claimed.workspace_id, part.left, part.move.name in _FAILED] += 1
     rows = sorted({(workspace, lane) for workspace, lane, _ in counts}, key=str)
     conn.execute(

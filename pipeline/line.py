@@ -116,11 +116,13 @@ class Line:
         bodies = whole_bodies(asked.bodies.fetchall()) if asked.bodies else {}
         unread: dict[UUID, str] = {}
         for pair in asked.wanted:
-            if pair not in bodies and self.store.path(pair[1]).exists():
-                try:
+            if pair in bodies:
+                continue
+            try:
+                if self.store.path(pair[1]).exists():
                     bodies[pair] = self.store.get(pair[1])
-                except Unavailable as error:
-                    unread[pair[0]] = str(error)
+            except (Unavailable, OSError) as error:
+                unread[pair[0]] = str(error)
         return Reading(
             asked.batches.fetchall() if asked.batches else [], dict(asked.autonomy.fetchall()), is_true(asked.free), bodies, unread
         )

@@ -26,12 +26,16 @@ def staff(shop: Shop, lanes: str) -> Worker:
     registry = load_registry()
     with shop.connect(role, name="staffing") as conn:
         floors = floors_in_force(conn)
-    known = sorted({lane for floor in floors for lane in lanes_of(floor, role)})
-    wanted = known if lanes in ("propose", "apply") else [lane.strip() for lane in lanes.split(",") if lane.strip()]
-    if not wanted:
-        raise BadInput("no lane to serve was named", hint=f"some of {', '.join(known)}" if known else "shopfloor floor show")
-    for lane in wanted:
-        _check(lane, role, known, registry)
+    named = sorted({lane for floor in floors for lane in lanes_of(floor, role)})
+    # A floor may name a cell that is not here any more: its items say so one by one, and the other lanes are served.
+    known = [lane for lane in named if stage_of(lane) is not Stage.WORKCELL or lane.removeprefix("cell.") in registry.by_name]
+    wanted = known
+    if lanes not in ("propose", "apply"):
+        wanted = [lane.strip() for lane in lanes.split(",") if lane.strip()]
+        if not wanted:
+            raise BadInput("no lane to serve was named", hint=f"some of {', '.join(known)}" if known else "shopfloor floor show")
+        for lane in wanted:
+            _check(lane, role, known, registry)
     if role is Role.APPLY:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         return Worker(shop, role, wanted, registry, opened(shop, (lane.removeprefix("apply.") for lane in wanted)))

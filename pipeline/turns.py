@@ -103,12 +103,13 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
             if claim.items:
                 asked = line.ask(claim.items, stage)
                 break
+    reading = line.told(asked) if asked else None
     turns.asked = None
     taken = Counter((item.workspace_id, item.pod_id) for item in claim.items)
     turns.put_back(lane, [pair for pair in pairs if taken[pair] >= shares[pair]])
     if claim.items:
         failpoint("claim.committed")
-    return Taken(claim, more or bool(claim.items), line.told(asked) if asked else None)
+    return Taken(claim, more or bool(claim.items), reading)
 
 
 def _shares(pairs: Sequence[Pair], batch: int) -> dict[Pair, int]:

@@ -113,7 +113,8 @@ class Worker:
         log.info("worker.draining", worker=self.name)
         ears.stop(seconds=DRAIN_SECONDS)
         for claim_id, workspaces in list(self._working.items()):
-            # Whoever is still at it finds its fence gone. What it has sent to a target is probed by whoever comes next.
+            # Whoever is still at it finds its lease gone, and sends nothing more. What it has sent is probed by whoever comes next.
+            self._heart.drop(claim_id)
             self._return_rest(Left(claim_id, workspaces, counts=False, note="the worker was told to stop and could not wait for it"))
         self._heart.stop()
         with self._connect() as conn:

@@ -4,6 +4,7 @@ A claim is one batch of items under one lease row. Workspaces and pods take turn
 pod, priority, then due time, then age decide.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -88,7 +89,7 @@ history AS (
 started AS (
   INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, started)
   SELECT c.workspace_id, %(lane)s, date_trunc('minute', clock()), %(worker)s, count(*) FROM claimed c
-    JOIN rooms r ON r.workspace_id = c.workspace_id AND r.per_minute IS NOT NULL GROUP BY c.workspace_id
+    JOIN rooms r ON r.workspace_id = c.workspace_id AND r.per_minute IS NOT NULL GROUP BY c.workspace_id ORDER BY c.workspace_id
   ON CONFLICT (minute, lane, workspace_id, worker_id) DO UPDATE SET started = lane_minutes.started + excluded.started),
 opened AS (
   INSERT INTO claims (id, worker_id, lane, opened_at, beat_at, until)
@@ -170,17 +171,23 @@ def close_if_empty(conn: Connection, claim_id: UUID) -> None:
     )
 
 
-_LEFT = "SELECT q.item_id, q.fence, q.stage, q.lane FROM queue q WHERE q.claim_id = %s{} ORDER BY q.item_id FOR NO KEY UPDATE SKIP LOCKED"
+_LEFT = """
+SELECT q.item_id, q.fence, q.stage, q.lane FROM queue q WHERE q.claim_id = %s AND (%s::uuid[] IS NULL OR q.item_id = ANY (%s)){}
+ ORDER BY q.item_id FOR NO KEY UPDATE SKIP LOCKED
+"""
 _ALL_LEFT, _PAUSED_LEFT = _LEFT.format(""), _LEFT.format(f" AND {PAUSED}")
 
 
-def give_back(conn: Connection, claim_id: UUID, *, by: str, note: str, paused_alone: bool = False) -> dict[UUID, str]:
+def give_back(
+    conn: Connection, claim_id: UUID, *, by: str, note: str, among: Sequence[UUID] | None = None, paused_alone: bool = False
+) -> dict[UUID, str]:
     """Return to their lanes the items that a claim still holds, and close it if all are; return the lane of each.
 
-    With `paused_alone`, only those that a pause covers. Counts nothing against the items. Call inside a transaction over their
+    With `among`, only those; with `paused_alone`, only those that a pause covers. Counts nothing against the items. Call inside a transaction over their
     workspaces.
     """
-    left = conn.execute(_PAUSED_LEFT if paused_alone else _ALL_LEFT, [claim_id]).fetchall()
+    items = list(among) if among is not None else None
+    left = conn.execute(_PAUSED_LEFT if paused_alone else _ALL_LEFT, [claim_id, items, items]).fetchall()
     planned = [
         Planned(item, fence, Route((move("give_back", Stage(stage), State.LEASED),), lane, (note,))) for item, fence, stage, lane in left
     ]

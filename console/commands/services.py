@@ -55,7 +55,7 @@ def down(workers_only: bool, form: str) -> None:
     # By what holds its lock and by what runs in its folder: a server that is gone keeps nobody from stopping the rest.
     shop = Shop(load(), None)
     did: dict[str, Any] = {"crew": crew.stop_background(shop), "services": False}
-    if not workers_only:
+    if not workers_only and (shop.settings.is_embedded or shop.settings.broker_url is None):
         did["services"] = any(server.pid is not None for server in inspect(shop.data_dir).servers)
         stop(shop.data_dir)
     if form == "json":

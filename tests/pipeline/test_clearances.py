@@ -210,3 +210,19 @@ def test_a_dry_run_is_refused_what_the_answer_would_be_and_leaves_nothing(shop: 
             assert (said.error is not None) == refused
     assert road.states()["qa/waiting"] == 1
     assert look(admin, "SELECT count(*) FROM decisions") == [0]
+
+
+def test_what_a_cell_wrote_keeps_nobody_from_deciding(shop: Shop, road: Road, admin: Connection, ada: str) -> None:
+    [one] = propose(road, 1)
+    admin.execute("SET session_replication_role = replica")
+    [sha256] = look(
+        admin,
+        "UPDATE bodies b SET bytes = t.bytes, sha256 = sha256(t.bytes) FROM (SELECT convert_to(replace(convert_from(bytes, 'UTF8'), "
+        "'as completed', '\\u0000'), 'UTF8') AS bytes FROM bodies WHERE sha256 = %s) t WHERE b.sha256 = %s RETURNING b.sha256",
+        one.sha256,
+        one.sha256,
+    )
+    assert sha256 != one.sha256
+    admin.execute("UPDATE proposals SET sha256 = %s", [sha256])
+    admin.execute("SET session_replication_role = origin")
+    assert answer(shop, ada, Ballot(one.id, sha256), Answer.REJECT).state == "refused"

@@ -119,7 +119,7 @@ END $$$$;
 -- SQLSTATEs: SF401 unknown token, SF403 may not decide, SF404 no such clearance, SF409 stale or closed.
 CREATE FUNCTION decide(p_id uuid, p_token_sha256 bytea, p_clearance uuid, p_proposal_sha256 bytea, p_decision text, p_reason text)
 RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
-DECLARE who record; c clearances; p proposals; e json; approvals int; result text;
+DECLARE who record; c clearances; p proposals; e json; differs boolean; approvals int; result text;
 BEGIN
   SELECT * INTO who FROM actor_of(p_token_sha256);
   IF NOT FOUND THEN RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401'; END IF;
@@ -134,9 +134,14 @@ BEGIN
   END IF;
   IF p.expires_at <= clock() THEN RAISE EXCEPTION 'the proposal expired at %', p.expires_at USING ERRCODE = 'SF409'; END IF;
   -- Lists show the row, and what will run are the bytes. (Those too large for the database are compared when they are applied.)
-  SELECT convert_from(b.bytes, 'UTF8') INTO e FROM bodies b WHERE b.item_id = p.item_id AND b.sha256 = p.sha256;
-  IF FOUND AND (e ->> 'item', e ->> 'action', e ->> 'target', e ->> 'adapter', e ->> 'epoch')
-               IS DISTINCT FROM (p.item_id::text, p.action, p.target, p.adapter, p.epoch::text) THEN
+  BEGIN
+    SELECT convert_from(b.bytes, 'UTF8') INTO e FROM bodies b WHERE b.item_id = p.item_id AND b.sha256 = p.sha256;
+    differs := FOUND AND (e ->> 'item', e ->> 'action', e ->> 'target', e ->> 'adapter', e ->> 'epoch')
+                         IS DISTINCT FROM (p.item_id::text, p.action, p.target, p.adapter, p.epoch::text);
+  EXCEPTION WHEN untranslatable_character THEN
+    differs := false;  -- A NUL in what a cell wrote: no JSON type here can read it. Then, too, they are compared when applied.
+  END;
+  IF differs THEN
     RAISE EXCEPTION 'the proposal''s bytes are not what its row says: nobody can decide on them' USING ERRCODE = 'SF409';
   END IF;
   IF who.kind <> 'person' THEN
