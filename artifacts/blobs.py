@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Cursor
-from contracts.errors import Unavailable
+from contracts.errors import StoreUnavailable, Unavailable
 from queues.database import Connection
 
 ROW_BYTES = 64 * 1024
@@ -47,11 +47,11 @@ class BlobStore:
         with contextlib.suppress(OSError):
             os.utime(path)
             return sha256
+        # A name of its own, and never a link: other users may write in this folder, and we may be root.
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(exist_ok=True, mode=0o700)
-            # A name of its own, and never a link: other users may write in this folder, and we may be root.
-            aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
             handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(handle, "wb") as file:
                 # As open as the folder is, whatever the umask: who shares the store reads what the others wrote, makes it young,
@@ -62,19 +62,26 @@ class BlobStore:
                 os.fsync(file.fileno())
             aside.rename(path)
         except OSError as error:
-            raise Unavailable(
+            # What is half-written is worth least where the disk is full.
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise StoreUnavailable(
                 f"the artifact store at {self.folder} refused {len(data)} bytes: {error.strerror}",
                 hint="free space or mend its permissions; the work is tried again by itself",
-                code="unavailable.store",
             ) from error
         return sha256
 
     def get(self, sha256: bytes) -> bytes:
-        """Return the bytes of a blob, verified. Raises Unavailable when they are missing or do not match their name."""
+        """Return the bytes of a blob, verified.
+
+        Raises Unavailable when they are missing or do not match their name, StoreUnavailable when the disk does not give them.
+        """
         try:
             data = self.path(sha256).read_bytes()
+        except FileNotFoundError as error:
+            raise Unavailable(f"no bytes that hash to {sha256.hex()} are stored", code="unavailable.blob") from error
         except OSError as error:
-            raise Unavailable(f"blob {sha256.hex()} cannot be read: {error.strerror}", code="unavailable.blob") from error
+            raise StoreUnavailable(f"the artifact store at {self.folder} does not give blob {sha256.hex()}: {error.strerror}") from error
         if name_of(data) != sha256:
             raise Unavailable(f"blob {sha256.hex()} does not match its name: its bytes changed on disk", code="unavailable.blob")
         return data

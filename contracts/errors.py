@@ -13,6 +13,7 @@
     ├── Conflict       4   somebody was first, what was seen is stale, or still open at a time-out
     ├── Denied         5   gate, policy, permission or budget refused
     ├── Unavailable    6   database, broker, store or target cannot be reached
+    │   └── StoreUnavailable   the artifact store takes or gives nothing for now
     └── PartlyDone     7   some of many were done; the message counts them
 
 The number is the process's exit code. A message says what was refused, what was seen, what was needed
@@ -115,6 +116,12 @@ class Unavailable(ShopfloorError):
 
     code = "unavailable"
     exit_code = 6
+
+
+class StoreUnavailable(Unavailable):
+    """The artifact store takes or gives nothing for now: its disk is full, read-only or away. No fault of what was to be stored."""
+
+    code = "unavailable.store"
 
 
 class PartlyDone(ShopfloorError):

@@ -6,13 +6,13 @@ from enum import StrEnum
 from uuid import UUID
 
 import structlog
-from contracts.errors import LeaseLost, ShopfloorError
-from contracts.lifecycle import CEILINGS, LINE, Cause, Stage, State, move
+from contracts.errors import LeaseLost, ShopfloorError, Unavailable
+from contracts.lifecycle import CEILINGS, LINE, Stage, State, move
 from pipeline import apply, archive, artifact, qa, rework, route, workcell
 from pipeline.commit import Hand, commit
 from pipeline.failpoints import failpoint
 from pipeline.line import NOTHING_STANDS, Line, is_true
-from pipeline.retries import accident
+from pipeline.retries import accident, cause_of
 from pipeline.turns import Taken
 from pipeline.work import Step, Work
 from queues.claims import give_back
@@ -96,12 +96,13 @@ def _set_down(
     return [work for work in unbegun if work.item_id not in returned] if paused_alone else []
 
 
-def _set_aside(line: Line, hand: Hand, works: Sequence[Work], unread: Mapping[UUID, str]) -> list[Work]:
+def _set_aside(line: Line, hand: Hand, works: Sequence[Work], unread: Mapping[UUID, Unavailable]) -> list[Work]:
     """Count an accident for each item whose payload cannot be read, and return the others."""
     finished = []
     for work in works:
         if work.item_id in unread:
-            step = accident(work, Cause.TRANSIENT, unread[work.item_id], ceiling=CEILINGS[Cause.TRANSIENT])
+            cause = cause_of(unread[work.item_id])
+            step = accident(work, cause, str(unread[work.item_id]), ceiling=CEILINGS[cause])
             step.left = work.lane
             finished.append((work, step))
     commit(line, hand, finished, closes=len(finished) == len(works))
@@ -155,4 +156,5 @@ def _run(line: Line, stage: Stage, works: Sequence[Work]) -> list[Step]:
         if len(works) > 1:
             return [step for work in works for step in _run(line, stage, [work])]
         message = str(error) if isinstance(error, ShopfloorError) else f"{type(error).__name__}: {error}"
-        return [accident(works[0], Cause.TRANSIENT, message[:500], ceiling=CEILINGS[Cause.TRANSIENT])]
+        cause = cause_of(error)
+        return [accident(works[0], cause, message[:500], ceiling=CEILINGS[cause])]

@@ -74,6 +74,10 @@ class Line:
         """Return the code for the contract that the item is pinned to."""
         return self.registry.runs(self.contract(work).sha256)
 
+    def runs(self, work: Work) -> bool:
+        """Return whether this worker has the code for the contract version that the item is pinned to."""
+        return self.contract(work).sha256 in self.registry.by_sha256
+
     def pin(self, cell: str) -> int:
         """Return the row of the newest published contract of a cell that this worker has the code for."""
         if cell not in self._pins:
@@ -114,27 +118,25 @@ class Line:
     def told(self, asked: "Asked") -> "Reading":
         """Return the answers, with the bodies that are on disk, and why one cannot be read: it holds back no other."""
         bodies = whole_bodies(asked.bodies.fetchall()) if asked.bodies else {}
-        unread: dict[UUID, str] = {}
+        unread: dict[UUID, Unavailable] = {}
         for pair in asked.wanted:
             if pair in bodies:
                 continue
             try:
-                if self.store.path(pair[1]).exists():
-                    bodies[pair] = self.store.get(pair[1])
-            except (Unavailable, OSError) as error:
-                unread[pair[0]] = str(error)
+                bodies[pair] = self.store.get(pair[1])
+            except Unavailable as error:
+                unread[pair[0]] = error
         return Reading(
             asked.batches.fetchall() if asked.batches else [], dict(asked.autonomy.fetchall()), is_true(asked.free), bodies, unread
         )
 
-    def fill(self, works: Sequence[Work], reading: "Reading") -> dict[UUID, str]:
+    def fill(self, works: Sequence[Work], reading: "Reading") -> Mapping[UUID, Unavailable]:
         """Fill payload, floor and as-of of freshly claimed items; return, by item, why its payload cannot be read."""
         for batch_id, floor_id, as_of, is_read, floor in reading.batches:
             if floor_id not in self._floors:
                 self._floors[floor_id] = parse_floor(floor.decode(), f"floor {floor_id}")
             self._batches[batch_id] = Batch(floor_id, iso(as_of), is_read)
         self._autonomy, self.is_free = reading.autonomy, reading.is_free
-        unread = dict(reading.unread)
         for work in works:
             batch = self._batches[work.claimed.batch_id]
             work.as_of = batch.as_of
@@ -143,9 +145,7 @@ class Line:
             body = reading.bodies.get((work.item_id, work.claimed.payload_sha256))
             if body is not None:
                 work.payload = json.loads(body)
-            else:
-                unread.setdefault(work.item_id, "its payload is missing, or its bytes are not those that were taken in")
-        return unread
+        return reading.unread
 
 
 class Asked(NamedTuple):
@@ -167,7 +167,7 @@ class Reading(NamedTuple):
     autonomy: dict[UUID, str]
     is_free: bool
     bodies: dict[tuple[UUID, bytes], bytes]
-    unread: dict[UUID, str]
+    unread: dict[UUID, Unavailable]
 
 
 _WITHOUT_PAYLOAD = frozenset({Stage.APPLY, Stage.ARCHIVE})

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from contracts.errors import StoreUnavailable
 from contracts.lifecycle import Cause
 from pipeline.work import Step, Work, stay
 from queues.claims import Claimed
@@ -33,6 +34,11 @@ def counted_once_more(claimed: Claimed, cause: Cause) -> Claimed:
     """Return the item with one more attempt ended for a cause."""
     once_more: dict[str, Any] = {COUNTERS[cause]: counted(claimed, cause) + 1}
     return claimed._replace(**once_more)
+
+
+def cause_of(error: Exception) -> Cause:
+    """Return what an unforeseen error of a step counts as: a store that is full is waited for, as a target that asks for quiet is."""
+    return Cause.THROTTLE if isinstance(error, StoreUnavailable) else Cause.TRANSIENT
 
 
 def accident(work: Work, cause: Cause, message: str, *, ceiling: int, after_seconds: float | None = None) -> Step:
