@@ -15,11 +15,11 @@ from artifacts import shelf
 from artifacts.blobs import ROW_BYTES
 from artifacts.shelf import Body, ProposalRow
 from contracts.errors import ShopfloorError
-from contracts.lifecycle import ARCHIVED, CEILINGS, Cause, State, move
+from contracts.lifecycle import ARCHIVED, CEILINGS, Stage, State, move
 from pipeline.failpoints import failpoint
 from pipeline.line import NOTHING_STANDS, Line, is_true
 from pipeline.proposing import propose
-from pipeline.retries import accident, counted_once_more
+from pipeline.retries import accident, cause_of, counted_once_more
 from pipeline.work import Step, Work
 from queues.claims import close_claim
 from queues.database import Connection, is_the_databases, transaction
@@ -90,7 +90,8 @@ def _not_written(work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
         message = str(error)
     else:
         message = f"the result could not be written: {type(error).__name__}: {error}"
-    replacement = accident(work, Cause.TRANSIENT, message[:500], ceiling=CEILINGS[Cause.TRANSIENT])
+    cause = cause_of(error)
+    replacement = accident(work, cause, message[:500], ceiling=CEILINGS[cause])
     replacement.left = work.lane
     return work, replacement
 
@@ -106,6 +107,8 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
         planned, carried = [], {}
         for work, step in finished:
             carry = carrying and step.move.name == "hand_on" and not step.delay_seconds and hand.serves(step.lane)
+            # Items of any version may be in hand, from rework say; a cell runs only where its own code is.
+            carry = carry and (step.move.to_stage is not Stage.WORKCELL or line.runs(work))
             if carry:
                 carried[work.item_id] = work
             planned.append(_plan(work, step, carry=carry))

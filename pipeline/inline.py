@@ -40,7 +40,10 @@ class InlineWorker:
         self.name = f"inline-{role}"
         self.line = Line(shop.connect(role, name=self.name, worker=True), shop.store, registry, appliers or {})
         self._turns = Turns()
-        workers.register(self.line.conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=self.lanes)
+        workers.register(
+            self.line.conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=self.lanes,
+            runs=registry.hashes,
+        )  # fmt: skip
 
     def step(self, lane: str) -> int:
         """Claim one batch of a lane, take it as far as it goes, and return how many items were claimed."""

@@ -10,7 +10,8 @@ from queues.database import Connection, transaction
 
 _CONTRACTS = """
 SELECT k.name, k.version, encode(k.sha256, 'hex') AS sha256, k.published_at, k.published_by,
-       (SELECT count(*) FROM cells c WHERE c.contract_id = k.id) AS sources, k.body
+       (SELECT count(*) FROM cells c WHERE c.contract_id = k.id) AS sources,
+       (SELECT count(*) FROM queue q WHERE q.contract_id = k.id) AS on_the_line, k.body
   FROM contracts k WHERE %(name)s::text IS NULL OR k.name = %(name)s
 """
 _FLOORS = """
@@ -20,20 +21,23 @@ SELECT id, encode(sha256, 'hex') AS sha256, published_at, published_by, body FRO
 _PREFIX_CHARS = 4
 
 
-def contracts(conn: Connection, name: str | None = None) -> list[dict[str, Any]]:
-    """Return the published contracts by name, each name's newest version first, with how many sources each had."""
-    with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
+def contracts(conn: Connection, workspace: UUID, name: str | None = None) -> list[dict[str, Any]]:
+    """Return the published contracts by name, each name's newest version first.
+
+    With how many sources each had, and how many items on the line of the workspace are pinned to it.
+    """
+    with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_CONTRACTS, {"name": name}).fetchall()
     rows.sort(key=lambda row: _order(row["version"]), reverse=True)
     return sorted(rows, key=lambda row: str(row["name"]))
 
 
-def contract_named(conn: Connection, wanted: str) -> tuple[dict[str, Any], Contract]:
+def contract_named(conn: Connection, workspace: UUID, wanted: str) -> tuple[dict[str, Any], Contract]:
     """Return a published contract by `name`, its newest version, or by `name@1.2.3`. Raises NotFound."""
     name, at, version = wanted.partition("@")
     if at and not version:
         raise BadInput(f"{wanted!r}: expected NAME or NAME@VERSION, such as issue_review@1.0.0")
-    rows = contracts(conn, name)
+    rows = contracts(conn, workspace, name)
     if not rows:
         raise NotFound(f"no published contract {name[:60]!r}", hint="shopfloor contract list")
     found = [row for row in rows if not version or row["version"] == version]

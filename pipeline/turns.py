@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from contracts.identity import new_id
-from contracts.lifecycle import stage_of
+from contracts.lifecycle import Stage, stage_of
 from pipeline.failpoints import failpoint
 from pipeline.line import Line, Reading
 from queues.claims import Claim, Pair, backlog, claim_batch
@@ -92,6 +92,7 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
         return Taken(Claim(claim_id, lane, stage, ()), False, None)
     shares = _shares(pairs, batch)
     # Items that were in a crash travel alone; they have their turn when nothing else is due.
+    runs = line.registry.hashes if stage is Stage.WORKCELL else None
     ways = ((shares, 0), (dict.fromkeys(pairs, 1), 1))
     turns.asked = claim_id, frozenset(workspace for workspace, _ in pairs)
     claim, asked = Claim(claim_id, lane, stage, ()), None
@@ -99,7 +100,7 @@ def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, b
     # durable after it made it durable too, so that no effect rests on a claim that is not there.
     with transaction(line.conn, turns.asked[1], pipelined=True, durable=False) as conn:
         for each, suspects in reversed(ways) if turns.begins_with_suspects(lane) else ways:
-            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, each, seconds=seconds, suspects=suspects)
+            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, each, seconds=seconds, suspects=suspects, runs=runs)
             if claim.items:
                 asked = line.ask(claim.items, stage)
                 break

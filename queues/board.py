@@ -101,7 +101,7 @@ WITH alone AS (
   SELECT kind, CASE WHEN scope ~ '^[0-9a-f-]{{36}}$' THEN scope::uuid END AS id FROM pauses
    WHERE kind IN ('order', 'item') AND lifted_at IS NULL AND (until IS NULL OR until > clock())),
 groups AS MATERIALIZED (
-  SELECT q.lane, q.state, q.wait, q.workspace_id, q.pod_id, q.flow, q.claim_id, q.due_at <= clock() AS was_due,
+  SELECT q.lane, q.state, q.wait, q.workspace_id, q.pod_id, q.flow, q.claim_id, q.contract_id, q.due_at <= clock() AS was_due,
          (q.item_id = ANY (ARRAY(SELECT id FROM alone WHERE kind = 'item'))
           OR q.order_id = ANY (ARRAY(SELECT id FROM alone WHERE kind = 'order'))) IS TRUE AS held,
          NULL::uuid AS item_id, NULL::uuid AS order_id,
@@ -109,7 +109,7 @@ groups AS MATERIALIZED (
          min(greatest(q.moved_at, q.due_at)) AS ready_since,
          count(*) FILTER (WHERE q.moved_at > clock() - make_interval(mins => {WINDOW_MINUTES})) AS young
     FROM queue q
-   GROUP BY q.lane, q.state, q.wait, q.workspace_id, q.pod_id, q.flow, q.claim_id, was_due, held),
+   GROUP BY q.lane, q.state, q.wait, q.workspace_id, q.pod_id, q.flow, q.claim_id, q.contract_id, was_due, held),
 reasons AS (
   SELECT q.*, CASE
            WHEN q.state = 'dead' THEN 'dead'
@@ -266,6 +266,9 @@ def _explain_stall(lane: Lane, unserved: int, overdue: int, *, moving: bool) -> 
             f"the leases of {overdue} items ended and no sweeper brought them back",
             "shopfloor sweeper",
         )
+    elif unserved and lane.workers:
+        lane.stalled = f"{unserved} items are pinned to a contract version that no live worker has the code for"
+        lane.remedy = "shopfloor contract list"
     elif unserved:
         lane.stalled, lane.remedy = f"no live worker serves it: {unserved} items stand ready", serve
     elif lane.silent:

@@ -13,7 +13,7 @@ from uuid import UUID
 from contracts.lifecycle import Stage, State, move
 from queues.database import Connection
 from queues.mover import Planned, Route, perform
-from queues.predicates import ACTIVE, DUE, PAUSED, STARTED
+from queues.predicates import ACTIVE, DUE, PAUSED, RUNS, STARTED
 
 Pair = tuple[UUID, UUID]
 """A workspace and one of its pods."""
@@ -104,7 +104,7 @@ SELECT c.item_id, c.workspace_id, c.order_id, c.pod_id, i.batch_id, c.fence, c.r
 
 def _claim(which: str) -> str:
     """Return the statement that claims ready items for which an expression over the queue row `q` holds."""
-    return f"""{_BEFORE}       AND {DUE} AND {which} AND NOT {PAUSED}{_AFTER}"""
+    return f"""{_BEFORE}       AND {DUE} AND {RUNS} AND {which} AND NOT {PAUSED}{_AFTER}"""
 
 
 _CLAIM = _claim("q.crashes = 0")
@@ -126,11 +126,12 @@ def backlog(conn: Connection, lane: str, *, most: int = 10_000) -> list[Pair]:
 
 def claim_batch(
     conn: Connection, claim_id: UUID, worker_id: UUID, worker: str, lane: str, stage: Stage, shares: dict[Pair, int],
-    *, seconds: float, suspects: int = 0,
+    *, seconds: float, suspects: int = 0, runs: Sequence[bytes] | None = None,
 ) -> Claim:  # fmt: skip
     """Lease up to `shares[pair]` due items of each pair for `seconds`, within the lane's limits; the claim may be empty.
 
-    With `suspects`, up to that many items in all that were in a crash, and no others.
+    With `suspects`, up to that many items in all that were in a crash, and no others. With `runs`, only items that are
+    pinned to a contract with one of these hashes.
     Every leased item has a new fence and its move `claim`. Call inside a transaction over the pairs' workspaces.
     """
     # In a statement of its own: what is counted under the lock has to be seen after it was taken.
@@ -148,6 +149,7 @@ def claim_batch(
             "actor": worker,
             "worker": worker_id,
             "seconds": seconds,
+            "runs": runs,
         },
         prepare=True,
     ).fetchall()

@@ -15,7 +15,7 @@ from queues.database import Connection
 from queues.endings import Said, lasting, one_row, say_archived, say_dead
 from queues.finding import Found
 from queues.mover import COUNTERS
-from queues.predicates import AT_LIMIT
+from queues.predicates import AT_LIMIT, SERVES
 from queues.waits import say_approval, say_dependency, say_human, say_unknown
 
 _MOST_AHEAD = 10_000
@@ -164,8 +164,11 @@ SELECT l.max_active, {AT_LIMIT} AS at_limit
  WHERE q.item_id = %s
 """
 _LAST_SERVED = """
-SELECT name, extract(epoch FROM clock() - beat_at)::float8 AS seconds FROM workers
- WHERE %s = ANY (lanes) ORDER BY beat_at DESC LIMIT 1
+SELECT w.name, extract(epoch FROM clock() - w.beat_at)::float8 AS seconds, k.name || '@' || k.version AS contract,
+       k.sha256 = ANY (w.runs) AS has_code
+  FROM queue q LEFT JOIN contracts k ON k.id = q.contract_id AND q.stage = 'workcell'
+  JOIN workers w ON q.lane = ANY (w.lanes)
+ WHERE q.item_id = %s ORDER BY has_code DESC NULLS LAST, w.beat_at DESC LIMIT 1
 """
 
 
@@ -174,7 +177,14 @@ def _slot(conn: Connection, row: dict[str, Any]) -> Said:
     if lane and lane["at_limit"]:
         words = f"lane {row['lane']} is at its limit of {lane['max_active']} items in work"
         return Said(words, "it starts when one of them is done", None, (f"shopfloor items --lane {row['lane']} --state leased",))
-    last = one_row(conn, _LAST_SERVED, row["lane"])
+    last = one_row(conn, _LAST_SERVED, row["item_id"])
+    if last and last["contract"] and not last["has_code"]:
+        return Said(
+            f"pinned to contract {last['contract']}, for which no worker of lane {row['lane']} has the code",
+            "nothing, until a worker of the release with that version starts beside the others",
+            None,
+            (f"shopfloor contract show {last['contract']}", f"shopfloor cancel {row['item_id']}"),
+        )
     seen = f"; {last['name']} did, last seen {lasting(last['seconds'])} ago" if last else ""
     serve = "shopfloor worker --lanes apply" if row["lane"].startswith("apply.") else "shopfloor up"
     return Said(f"no live worker serves lane {row['lane']}{seen}", "nothing, until a worker for it starts", None, (serve,))
@@ -184,8 +194,7 @@ _AHEAD = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM queue b WHERE b.ready_lane = q.ready_lane AND b.workspace_id = q.workspace_id
           AND b.pod_id = q.pod_id AND (b.priority, b.due_at, b.item_id) < (q.priority, q.due_at, q.item_id)
           LIMIT {_MOST_AHEAD}) x) AS ahead,
-       (SELECT count(*) FROM workers w WHERE w.stopped_at IS NULL AND w.beat_at > clock() - interval '30 seconds'
-           AND q.lane = ANY (w.lanes)) AS workers,
+       (SELECT count(*) FROM workers w WHERE {SERVES}) AS workers,
        (SELECT coalesce(sum(finished), 0) / 5.0 FROM lane_minutes m
          WHERE m.lane = q.lane AND m.workspace_id = q.workspace_id
            AND m.minute > clock() - interval '5 minutes')::float8 AS per_minute

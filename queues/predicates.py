@@ -29,9 +29,15 @@ OVER_RATE = f"""coalesce((SELECT l.per_minute <= {STARTED}
    FROM shopfloor.lanes l WHERE l.workspace_id = q.workspace_id AND l.name = q.lane AND l.per_minute IS NOT NULL), false)"""
 """The lane has started as many items in this minute and workspace as it may."""
 
-SERVED = """EXISTS (SELECT FROM shopfloor.workers w WHERE w.stopped_at IS NULL AND w.beat_at > shopfloor.clock() - interval '30 seconds'
-   AND q.lane = ANY (w.lanes))"""
-"""A live worker serves its lane."""
+SERVES = """(w.stopped_at IS NULL AND w.beat_at > shopfloor.clock() - interval '30 seconds' AND q.lane = ANY (w.lanes)
+   AND (NOT starts_with(q.lane, 'cell.') OR (SELECT k.sha256 FROM shopfloor.contracts k WHERE k.id = q.contract_id) = ANY (w.runs)))"""
+"""The worker `w` lives and serves the lane; that of a cell, with the code for the contract that the item is pinned to."""
+
+SERVED = f"EXISTS (SELECT FROM shopfloor.workers w WHERE {SERVES})"
+"""A live worker serves it."""
+
+RUNS = "(%(runs)b::bytea[] IS NULL OR q.contract_id IN (SELECT k.id FROM shopfloor.contracts k WHERE k.sha256 = ANY (%(runs)b::bytea[])))"
+"""Who claims has the code for the contract that the item is pinned to; with no list of contracts, the lane needs none."""
 
 SILENT = "c.beat_at < shopfloor.clock() - (c.until - c.beat_at) / 3"
 """The claim `c` of a leased item has had no heartbeat for a third of its lease."""

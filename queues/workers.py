@@ -1,16 +1,19 @@
-"""Rows of worker processes: who lives, where, and which lanes it serves."""
+"""Rows of worker processes: who lives, where, which lanes it serves, and which contracts it can run."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from queues.database import Connection
 
 
-def register(conn: Connection, worker_id: UUID, *, name: str, host: str, pid: int, lanes: list[str]) -> None:
-    """Record a worker process as alive, or replace the lanes that it serves."""
+def register(
+    conn: Connection, worker_id: UUID, *, name: str, host: str, pid: int, lanes: list[str], runs: Sequence[bytes] = ()
+) -> None:  # fmt: skip
+    """Record a worker process as alive, with the lanes that it serves and the hashes of the contracts that it has the code for."""
     conn.execute(
-        "INSERT INTO workers (id, name, host, pid, lanes) VALUES (%s, %s, %s, %s, %s) "
-        "ON CONFLICT (id) DO UPDATE SET lanes = excluded.lanes, beat_at = clock()",
-        [worker_id, name, host, pid, lanes],
+        "INSERT INTO workers (id, name, host, pid, lanes, runs) VALUES (%s, %s, %s, %s, %s, %s::bytea[]) "
+        "ON CONFLICT (id) DO UPDATE SET lanes = excluded.lanes, runs = excluded.runs, beat_at = clock()",
+        [worker_id, name, host, pid, lanes, list(runs)],
     )
 
 

@@ -62,7 +62,14 @@ class Registry:
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         self.by_sha256 = {cell.contract.sha256: cell for cell in cells}
-        self.by_name = {cell.contract.name: cell for cell in self.by_sha256.values()}
+        newest_last = sorted(self.by_sha256.values(), key=lambda cell: cell.contract.version)
+        self.by_name = {cell.contract.name: cell for cell in newest_last}
+        """The newest version of each cell: what new work is routed to."""
+
+    @property
+    def hashes(self) -> list[bytes]:
+        """The hashes of all contracts that this process has the code for."""
+        return [bytes.fromhex(sha256) for sha256 in self.by_sha256]
 
     def runs(self, contract_sha256: str) -> Cell:
         """Return the cell for a pinned contract. Raises NotFound when this process has no code for it."""

@@ -106,6 +106,8 @@ def publish(folder: Path, dry_run: bool, form: str) -> None:
 def list_(limit: int, form: str) -> None:
     """List published contracts by name, newest version first.
 
+    The column on_the_line counts the items of this workspace that are pinned to a version and have not ended.
+
     \b
     Example:
       shopfloor contract list --json
@@ -114,8 +116,9 @@ def list_(limit: int, form: str) -> None:
     from pipeline.published import contracts
 
     with session(Role.READ) as open_session:
-        rows = [{name: value for name, value in row.items() if name != "body"} for row in contracts(open_session.conn)[:limit]]
-    columns = ["name", "version", "sha256", "published_at", "published_by", "sources"]
+        found = contracts(open_session.conn, open_session.workspace)[:limit]
+    rows = [{name: value for name, value in row.items() if name != "body"} for row in found]
+    columns = ["name", "version", "on_the_line", "sha256", "published_at", "published_by", "sources"]
     if form == "text":
         rows = [row | {"sha256": row["sha256"][:_SHOWN_SHA]} for row in rows]
     listing(form, rows, name="contracts", columns=columns, empty="no contract is published; see: shopfloor up")
@@ -136,7 +139,7 @@ def show(name: str, raw: bool, form: str) -> None:
     from pipeline.published import contract_named
 
     with session(Role.READ) as open_session:
-        row, found = contract_named(open_session.conn, name)
+        row, found = contract_named(open_session.conn, open_session.workspace, name)
     if raw:
         click.echo(found.body, nl=False)
     elif form == "json":

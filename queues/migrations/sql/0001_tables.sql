@@ -292,6 +292,7 @@ CREATE TABLE workers (
   host text NOT NULL,
   pid integer NOT NULL,
   lanes text[] NOT NULL,
+  runs bytea[] NOT NULL DEFAULT '{}',  -- hashes of the contracts that it has the code for
   login text NOT NULL DEFAULT current_user,
   started_at timestamptz NOT NULL DEFAULT clock(),
   beat_at timestamptz NOT NULL DEFAULT clock(),
