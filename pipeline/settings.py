@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     step_seconds: float = Field(
         300.0, ge=1, le=86400, description="how long one batch may take in one worker before its leases are left to run out"
     )
+    memory_mb: int = Field(2048, ge=0, le=1_048_576, description="MiB of memory that one worker may take; 0: no limit")
     sweep_seconds: float = Field(1.0, ge=0.1, le=60, description="pause between two rounds of the sweeper")
     tracker_dir: Path | None = Field(None, description="folder that the applier `tracker` writes to; unset: tracker/ in the data folder")
     github_url: str = Field("https://api.github.com", description="REST address for the applier `github`")

@@ -20,6 +20,7 @@ from contracts.lifecycle import Role, Stage
 from pipeline.advance import Mode, advance
 from pipeline.commit import Hand
 from pipeline.compose import Shop
+from pipeline.containment import contain
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
 from pipeline.returning import return_counted
@@ -96,12 +97,16 @@ class Worker:
         """Serve until told to stop; return the exit code."""
         self._doorbell.check()
         with self._connect() as conn:
-            workers.register(conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=sorted(self._served))
+            workers.register(
+                conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=sorted(self._served),
+                runs=self.registry.hashes,
+            )  # fmt: skip
         self._heart.start()
         ears = Listener(self._doorbell, sorted(self._served), self._on_ring, threads=self.shop.settings.threads)
         stop = threading.Event()
         _on_signals(stop.set)
         _settle_memory()
+        contain(self.shop.settings.memory_mb)
         ears.start()
         for lane in self._served:
             self._doorbell.heard(lane)  # a ring that died with its hearer would hold the next one back

@@ -114,7 +114,7 @@ def test_a_pause_holds_within_five_seconds_even_for_lanes_that_are_served_in_mem
     assert plant.states() == {"archive/done": 60}
 
 
-POISON = '''"""Dies on some items."""
+POISON = '''"""Dies, forks or grows on some items."""
 
 import os
 import signal
@@ -124,9 +124,13 @@ from workcells.api import Draft, cell
 
 @cell
 def work(item, bench):
-    """Take the whole process down when the text says so."""
+    """Take the whole process down, double it, or fill it, when the text says so."""
     if "poison" in item["body"]:
         os.kill(os.getpid(), signal.SIGKILL)
+    if "fork" in item["body"] and os.fork() == 0:
+        return Draft(value={"item": -1})
+    if "hunger" in item["body"]:
+        hoard = [b"x" * 2**24 for _ in range(2**20)]
     return Draft(value={"item": item["id"]})
 '''
 POISON_CONTRACT = contract_of("fragile", "Dies on some items.", "id: {type: integer}, body: {type: string}")
@@ -139,21 +143,50 @@ FRAGILE_FLOW = """
 """
 
 
-def test_an_item_that_kills_its_worker_is_buried_alone_and_its_neighbours_finish(plant: Plant, tmp_path: Path) -> None:
-    registry = put_in_force(plant, tmp_path / "cells", "fragile", POISON, POISON_CONTRACT, FLOOR + FRAGILE_FLOW)
-    lanes = "route,cell.fragile,artifact,qa,rework,archive"
+def _feed(plant: Plant, folder: Path, bad: str) -> None:
+    """Serve thirty rows, of which the seventh is bad."""
+    registry = put_in_force(plant, folder / "cells", "fragile", POISON, POISON_CONTRACT, FLOOR + FRAGILE_FLOW)
     for number in (1, 2):
-        plant.hire(f"propose-{number}", argv=serving(tmp_path / "cells", lanes))
+        plant.hire(f"propose-{number}", argv=serving(folder / "cells", "route,cell.fragile,artifact,qa,rework,archive"), memory_mb=512)
     plant.hire("sweeper", "sweeper")
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(f'{{"id": {k}, "revision": 1, "body": "{"poison" if k == 7 else "bread"}"}}\n' for k in range(1, 31)))
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(f'{{"id": {k}, "revision": 1, "body": "{bad if k == 7 else "bread"}"}}\n' for k in range(1, 31)))
     plant.take_in(rows, "fragile", registry=registry)
+
+
+def test_an_item_that_kills_its_worker_is_buried_alone_and_its_neighbours_finish(plant: Plant, tmp_path: Path) -> None:
+    _feed(plant, tmp_path, "poison")
 
     plant.settle(30, seconds=60)
 
     assert plant.states() == {"archive/done": 29, "route/dead": 1}
     assert plant.rows("SELECT o.subject_key, q.crashes FROM queue q JOIN orders o ON o.id = q.order_id") == [("7", 3)]
     assert [code for post in plant.posts.values() for code in post.deaths] == [-signal.SIGKILL] * 3
+    assert violations(plant.admin) == []
+
+
+def test_what_an_item_forks_off_its_worker_does_nothing(plant: Plant, tmp_path: Path) -> None:
+    _feed(plant, tmp_path, "fork")
+
+    plant.settle(30, seconds=60)
+
+    assert plant.states() == {"archive/done": 30}
+    assert plant.count("SELECT count(*) FROM bodies WHERE bytes = %s", b'{"item":-1}') == 0
+    assert [code for post in plant.posts.values() for code in post.deaths] == []
+    assert "worker.forked" in "".join(post.log.read_text() for post in plant.posts.values())
+    assert violations(plant.admin) == []
+
+
+def test_an_item_that_eats_all_memory_fails_alone(plant: Plant, tmp_path: Path) -> None:
+    _feed(plant, tmp_path, "hunger")
+
+    tried = "SELECT count(*) FROM queue WHERE state = 'ready' AND transients >= 2"
+    plant.until(lambda: plant.states().get("archive/done") == 29 and plant.count(tried) == 1, seconds=60, what="29 done, one tried twice")
+
+    assert plant.count("SELECT count(*) FROM attempts WHERE cause = 'transient' AND starts_with(message, 'MemoryError')") >= 2
+    assert plant.count("SELECT count(*) FROM attempts WHERE cause = 'crash'") == 0
+    assert [code for post in plant.posts.values() for code in post.deaths] == []
+    plant.until(lambda: plant.run("cancel", "7").returncode == 0, seconds=20, what="cancelled between two attempts")
     assert violations(plant.admin) == []
 
 
