@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_nothing_half_written(shop: Shop, monkeypatch: pytest
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreUnavailable, match="refused 100000 bytes: No space left on device"):
         shop.store.put(b"x" * 100_000)
-    assert [path for path in shop.store.folder.rglob(".*")] == []
+    assert list(shop.store.folder.rglob(".*")) == []
 
 
 def test_a_payload_that_the_store_does_not_give_is_waited_for(strict_road: Road, store: Store, clock: Clock, admin: Connection) -> None:
