@@ -30,7 +30,7 @@ class Session:
 def kept_token(shop: Shop) -> str:
     """Return the token to act with: the setting, else the one that `login` kept, else the embedded default's own; or empty."""
     if shop.settings.token is not None:
-        return shop.settings.token.get_secret_value()
+        return shop.settings.token.reveal()
     name = getpass.getuser()
     for path in (login_path(), shop.data_dir / "secrets" / f"token.{shop.settings.workspace}.{name}"):
         try:

@@ -21,7 +21,7 @@ from contracts.expressions import FUNCTIONS  # noqa: E402
 from contracts.lifecycle import CEILINGS, LINE, MOVE_MEANS, MOVES, REASON_MEANS, Move, Reason, Stage, State  # noqa: E402
 from docs import commands  # noqa: E402
 from pipeline.failpoints import POINTS  # noqa: E402
-from pipeline.settings import ELSEWHERE, PREFIX, Settings  # noqa: E402
+from pipeline.settings import ELSEWHERE, KNOWN  # noqa: E402
 from workcells.appliers import NAMES, applier_class  # noqa: E402
 
 SAID = {
@@ -103,10 +103,7 @@ def ceilings() -> str:
 
 def settings() -> str:
     """Return every setting with its default and meaning."""
-    rows = [
-        (f"`{PREFIX}{name.upper()}`", "–" if field.default is None else f"`{field.default}`", field.description)
-        for name, field in Settings.model_fields.items()
-    ]
+    rows = [(f"`{name}`", "–" if one.default is None else f"`{one.default}`", one.metadata["means"]) for name, one in KNOWN.items()]
     rows += [(f"`{name}`", "–", means) for name, means in sorted(ELSEWHERE.items())]
     return table(("setting", "default", "means"), rows)
 

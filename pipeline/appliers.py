@@ -16,6 +16,6 @@ def _open(shop: Shop, name: str) -> Applier:
     if name == "tracker":
         return open_applier(name, folder=shop.tracker_dir)
     if name == "github":
-        token = settings.github_token.get_secret_value() if settings.github_token else ""
+        token = settings.github_token.reveal() if settings.github_token else ""
         return open_applier(name, url=settings.github_url, token=token)
     return open_applier(name)

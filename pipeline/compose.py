@@ -54,7 +54,7 @@ class Shop:
     def broker_url(self) -> str:
         """The address of the doorbell."""
         if self.settings.broker_url is not None:
-            return self.settings.broker_url.get_secret_value()
+            return self.settings.broker_url.reveal()
         if self.services is None:
             raise Unavailable("no broker: SHOPFLOOR_DATABASE_URL is set and SHOPFLOOR_BROKER_URL is not", hint="set SHOPFLOOR_BROKER_URL")
         return self.services.broker_url
@@ -70,7 +70,7 @@ class Shop:
         """Return the address of the database as one role."""
         external = self.settings.role_url(role)
         if external is not None:
-            return external.get_secret_value()
+            return external.reveal()
         # Never the embedded database in its place: half a configuration would work on the wrong data.
         if self.services is None or not self.settings.is_embedded:
             raise BadSetting(
@@ -82,7 +82,7 @@ class Shop:
     def migration_url(self) -> str:
         """Return the address that migrations run on."""
         if self.settings.database_url is not None:
-            return self.settings.database_url.get_secret_value()
+            return self.settings.database_url.reveal()
         if self.services is None or not self.settings.is_embedded:
             raise BadSetting(
                 "SHOPFLOOR_DATABASE_URL is not set, and addresses of roles are: migrations need a role that may migrate",

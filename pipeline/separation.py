@@ -73,7 +73,7 @@ def environment_for(settings: Settings, role: Role, base: Mapping[str, str]) -> 
         f"{PREFIX}TRACKER_DIR": str(shop.tracker_dir.absolute()),
     }
     if token and role is Role.APPLY:
-        own[f"{PREFIX}GITHUB_TOKEN"] = token.get_secret_value()
+        own[f"{PREFIX}GITHUB_TOKEN"] = token.reveal()
     return _without_secrets(base) | own
 
 

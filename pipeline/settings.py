@@ -1,16 +1,20 @@
-"""Settings: read once from the environment, refused when unknown or malformed. `shopfloor settings` prints them."""
+"""Settings: read once from the environment, refused when unknown or malformed. `shopfloor settings` prints them.
 
-import difflib
+Read by the few lines below and not by a library: see docs/decisions/0016-settings-start-fast.md.
+"""
+
 import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 from contracts.errors import BadSetting
 from contracts.lifecycle import Role
+from contracts.secret import Secret
 
 PREFIX = "SHOPFLOOR_"
 ELSEWHERE = {
@@ -21,125 +25,175 @@ ELSEWHERE = {
 """Variables that are read before or outside these settings."""
 
 
-class Settings(BaseSettings):
+class _Unfit(ValueError):
+    """A value that does not fit. Its message follows the setting's name, and holds nothing that may be a secret."""
+
+
+def _unfit(text: str, expected: str) -> _Unfit:
+    return _Unfit(f"is {text[:60]!r}: expected {expected}")
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch("-?[0-9]{1,12}", text) or not least <= int(text) <= most:
+            raise _unfit(text, f"a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        if not re.fullmatch("[0-9]{1,9}([.][0-9]{1,9})?", text) or not least <= float(text) <= most:
+            raise _unfit(text, f"seconds, a number from {least:g} to {most:g}")
+        return float(text)
+
+    return read
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise _unfit(text, f"{', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return read
+
+
+def _database_name(text: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,62}", text):
+        raise _unfit(text, "a small letter, then small letters, digits and _, 63 at most")
+    return text
+
+
+def _address(*schemes: str) -> Callable[[str], str]:
+    """Read an address that starts with one of `schemes`. What stands after the scheme is never repeated: it may hold a password."""
+
+    def read(text: str) -> str:
+        if not text.startswith(schemes):
+            scheme, found, _ = text.partition("://")
+            seen = f"starts with {scheme[:20] + found!r}" if found else "has no scheme"
+            raise _Unfit(f"{seen}: expected {' or '.join(schemes)}")
+        try:
+            has_place = bool(urlsplit(text).port or True)
+        except ValueError:
+            has_place = False
+        if not has_place:
+            raise _Unfit("cannot be read: expected a number as its port, and brackets closed")
+        return text
+
+    return read
+
+
+def _web(text: str) -> str:
+    if "@" in urlsplit(_address("https://", "http://")(text)).netloc:
+        raise _Unfit("holds a user or password, which would be printed: the token has a setting of its own")
+    return text
+
+
+def _secret(read: Callable[[str], str] = str) -> Callable[[str], Secret]:
+    return lambda text: Secret(read(text))
+
+
+_POSTGRES = _secret(_address("postgresql://"))
+
+
+def _setting(default: Any, read: Callable[[str], Any], means: str) -> Any:
+    """Declare one: its default, how its text becomes a value (or why not), and what it means."""
+    return field(default=default, metadata={"read": read, "means": means})
+
+
+@dataclass(frozen=True)
+class Settings:
     """Everything that can be set, each by `SHOPFLOOR_<NAME>`."""
 
-    # An empty variable is an unset one: that is how shells and compose files leave one out.
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    data_dir: Path | None = Field(None, description="folder of the embedded services, blobs, secrets and logs")
-    database_url: SecretStr | None = Field(None, description="external PostgreSQL, as a role that may migrate; unset: the embedded one")
-    database_url_intake: SecretStr | None = Field(None, description="external PostgreSQL as shopfloor_intake")
-    database_url_propose: SecretStr | None = Field(None, description="external PostgreSQL as shopfloor_propose")
-    database_url_review: SecretStr | None = Field(None, description="external PostgreSQL as shopfloor_review")
-    database_url_apply: SecretStr | None = Field(None, description="external PostgreSQL as shopfloor_apply")
-    database_url_operate: SecretStr | None = Field(None, description="external PostgreSQL as shopfloor_operate")
-    database_url_read: SecretStr | None = Field(None, description="external PostgreSQL as shopfloor_read")
-    database_url_sweep: SecretStr | None = Field(None, description="external PostgreSQL as shopfloor_sweep")
-    database_url_audit: SecretStr | None = Field(None, description="external PostgreSQL as shopfloor_audit")
-    database: str = Field("shopfloor", pattern=r"^[a-z][a-z0-9_]{0,62}$", description="name of the database in the embedded server")
-    broker_url: SecretStr | None = Field(None, description="external Redis or Valkey (noeviction); unset: the embedded one")
-    workspace: str = Field("main", description="workspace that commands work in")
-    token: SecretStr | None = Field(None, description="token of the actor that commands act as; unset: the OS user on the embedded default")
-    floor: Path | None = Field(None, description="floor file; unset: the nearest floor.yaml upward, then the built-in one")
-    workers: int = Field(2, ge=1, le=64, description="propose worker processes that `up` starts")
-    crew_ids: int = Field(
-        60800,
-        ge=0,
-        le=4_294_967_290,
-        description="as root: first of four user and group ids that `up` gives to its posts; 0: all stay root",
+    data_dir: Path | None = _setting(None, Path, "folder of the embedded services, blobs, secrets and logs")
+    database_url: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL, as a role that may migrate; unset: the embedded one")
+    database_url_intake: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL as shopfloor_intake")
+    database_url_propose: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL as shopfloor_propose")
+    database_url_review: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL as shopfloor_review")
+    database_url_apply: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL as shopfloor_apply")
+    database_url_operate: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL as shopfloor_operate")
+    database_url_read: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL as shopfloor_read")
+    database_url_sweep: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL as shopfloor_sweep")
+    database_url_audit: Secret | None = _setting(None, _POSTGRES, "external PostgreSQL as shopfloor_audit")
+    database: str = _setting("shopfloor", _database_name, "name of the database in the embedded server")
+    broker_url: Secret | None = _setting(
+        None, _secret(_address("redis://", "rediss://", "unix://")), "external Redis or Valkey (noeviction); unset: the embedded one"
     )
-    threads: int = Field(1, ge=1, le=64, description="batches that one worker process works on at a time")
-    batch: int = Field(200, ge=1, le=1000, description="items that one claim may lease")
-    mode: Literal["fused", "strict"] = Field(
-        "fused", description="strict: every step is committed before the next; fused: neighbours share a commit"
+    workspace: str = _setting("main", str, "workspace that commands work in")
+    token: Secret | None = _setting(None, _secret(), "token of the actor that commands act as; unset: the OS user on the embedded default")
+    floor: Path | None = _setting(None, Path, "floor file; unset: the nearest floor.yaml upward, then the built-in one")
+    workers: int = _setting(2, _whole(1, 64), "propose worker processes that `up` starts")
+    crew_ids: int = _setting(
+        60800, _whole(0, 4_294_967_290), "as root: first of four user and group ids that `up` gives to its posts; 0: all stay root"
     )
-    lease_seconds: float = Field(30.0, ge=1, le=3600, description="how long a lease lasts without a heartbeat")
-    step_seconds: float = Field(
-        300.0, ge=1, le=86400, description="how long one batch may take in one worker before its leases are left to run out"
+    threads: int = _setting(1, _whole(1, 64), "batches that one worker process works on at a time")
+    batch: int = _setting(200, _whole(1, 1000), "items that one claim may lease")
+    mode: str = _setting(
+        "fused", _one_of("fused", "strict"), "strict: every step is committed before the next; fused: neighbours share a commit"
     )
-    memory_mb: int = Field(2048, ge=0, le=1_048_576, description="MiB of memory that one worker may take; 0: no limit")
-    sweep_seconds: float = Field(1.0, ge=0.1, le=60, description="pause between two rounds of the sweeper")
-    tracker_dir: Path | None = Field(None, description="folder that the applier `tracker` writes to; unset: tracker/ in the data folder")
-    github_url: str = Field("https://api.github.com", description="REST address for the applier `github`")
-    github_token: SecretStr | None = Field(None, description="token for the applier `github`; read by the apply process alone")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that workers log")
-
-    @field_validator("database_url", *(f"database_url_{role.value}" for role in Role))
-    @classmethod
-    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        return _with_scheme(value, "postgresql://")
-
-    @field_validator("broker_url")
-    @classmethod
-    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        return _with_scheme(value, "redis://", "rediss://", "unix://")
-
-    @field_validator("github_url")
-    @classmethod
-    def _web(cls, value: str) -> str:
-        _with_scheme(SecretStr(value), "https://", "http://")
-        if "@" in urlsplit(value).netloc:
-            raise ValueError("holds a user or password, which would be printed: the token has a setting of its own")
-        return value
+    lease_seconds: float = _setting(30.0, _seconds(1, 3600), "how long a lease lasts without a heartbeat")
+    step_seconds: float = _setting(
+        300.0, _seconds(1, 86400), "how long one batch may take in one worker before its leases are left to run out"
+    )
+    memory_mb: int = _setting(2048, _whole(0, 1_048_576), "MiB of memory that one worker may take; 0: no limit")
+    sweep_seconds: float = _setting(1.0, _seconds(0.1, 60), "pause between two rounds of the sweeper")
+    tracker_dir: Path | None = _setting(None, Path, "folder that the applier `tracker` writes to; unset: tracker/ in the data folder")
+    github_url: str = _setting("https://api.github.com", _web, "REST address for the applier `github`")
+    github_token: Secret | None = _setting(None, _secret(), "token for the applier `github`; read by the apply process alone")
+    log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least level that workers log")
 
     @cached_property
     def is_embedded(self) -> bool:
         """True when shopfloor starts and stops its own PostgreSQL."""
-        return self.database_url is None and not any(getattr(self, f"database_url_{role.value}") for role in Role)
+        return self.database_url is None and not any(self.role_url(role) for role in Role)
 
-    def role_url(self, role: Role) -> SecretStr | None:
+    def role_url(self, role: Role) -> Secret | None:
         """Return the external URL of a role, None where unset."""
-        value: SecretStr | None = getattr(self, f"database_url_{role.value}")
+        value: Secret | None = getattr(self, f"database_url_{role.value}")
         return value
 
 
-def _with_scheme(value: SecretStr | None, *schemes: str) -> SecretStr | None:
-    """Return an address that starts with one of `schemes`. What stands after the scheme is never repeated: it may hold a password."""
-    if value is None:
-        return None
-    text = value.get_secret_value()
-    if not text.startswith(schemes):
-        scheme, found, _ = text.partition("://")
-        seen = f"starts with {scheme[:20] + found!r}" if found else "has no scheme"
-        raise ValueError(f"{seen}: expected {' or '.join(schemes)}")
-    try:
-        has_place = bool(urlsplit(text).port or True)
-    except ValueError:
-        has_place = False
-    if not has_place:
-        raise ValueError("cannot be read: expected a number as its port, and brackets closed")
-    return value
+KNOWN: Mapping[str, Any] = {f"{PREFIX}{one.name.upper()}": one for one in fields(Settings)}
+"""Each setting's variable, with its field: `default`, and `metadata` with `means`."""
 
 
-def load() -> Settings:
-    """Return the settings of this process. Raises BadSetting for an unknown name or a value that cannot be used."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | ELSEWHERE.keys()
+def load(**given: Any) -> Settings:
+    """Return the settings of this process, `given` ones before those of the environment.
+
+    An empty variable is an unset one: that is how shells and compose files leave one out. Raises BadSetting for an unknown
+    name or a value that cannot be used.
+    """
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise BadSetting(f"{name} is not a setting", hint=f"did you mean {near[0]}? " if near else "see: shopfloor settings")
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
-        name = f"{PREFIX}{field.upper()}"
-        if first["type"] == "value_error":
-            raise BadSetting(f"{name} {first['msg'].removeprefix('Value error, ')}", hint="see: shopfloor settings") from None
-        # The field's own words, and what stands there; the addresses and tokens all fail as value_error above.
-        expected = first["msg"].replace("Input should be", "expected").partition(", unable")[0].replace("'", "")
-        seen = os.environ.get(name, "")[:60]
-        raise BadSetting(f"{name} is {seen!r}: {expected}", hint="see: shopfloor settings") from None
+        if name.startswith(PREFIX) and name not in KNOWN and name not in ELSEWHERE:
+            raise BadSetting(f"{name} is not a setting", hint=_nearest(name))
+    found = {}
+    for name, one in KNOWN.items():
+        text = os.environ.get(name, "")
+        if not text or one.name in given:
+            continue
+        try:
+            found[one.name] = one.metadata["read"](text)
+        except _Unfit as why:
+            raise BadSetting(f"{name} {why}", hint="see: shopfloor settings") from None
+    return Settings(**found, **given)
+
+
+def _nearest(name: str) -> str:
+    import difflib  # here: it is needed for this message alone
+
+    near = difflib.get_close_matches(name, [*KNOWN, *ELSEWHERE], 1)
+    return f"did you mean {near[0]}? " if near else "see: shopfloor settings"
 
 
 def described(settings: Settings) -> list[dict[str, Any]]:
     """Return every setting with its value (secrets as `set`), default and meaning."""
     rows = []
-    for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        shown = "set" if isinstance(value, SecretStr) else None if value is None else str(value)
-        default = None if field.default is None else str(field.default)
-        rows.append({"name": f"{PREFIX}{name.upper()}", "value": shown, "default": default, "means": field.description})
+    for name, one in KNOWN.items():
+        value = getattr(settings, one.name)
+        shown = "set" if isinstance(value, Secret) else None if value is None else str(value)
+        default = None if one.default is None else str(one.default)
+        rows.append({"name": name, "value": shown, "default": default, "means": one.metadata["means"]})
     rows += [{"name": name, "value": os.environ.get(name), "default": None, "means": means} for name, means in sorted(ELSEWHERE.items())]
     return rows

@@ -20,7 +20,7 @@ from pipeline.crew import Crew, command
 from pipeline.intake import Intake, Report, take_in
 from pipeline.people import ensure_actor
 from pipeline.publish import floor_in_force, publish_cell, publish_floor
-from pipeline.settings import Settings
+from pipeline.settings import load
 from pipeline.setup import SERVICE, ensure_workspace, load_registry, prepare_database
 from pipeline.sources import open_source
 from pipeline.sources.validation import RowValidator
@@ -118,7 +118,7 @@ class Bench:
 def bench(*, workers: int, mode: str, batch: int, workspaces: int = 1, crew: bool = True) -> Iterator[Bench]:
     """Open a factory on a database of its own, with its crew; both are gone afterwards."""
     name = f"bench_{os.getpid()}"
-    settings = Settings(database=name, mode=mode, batch=batch, workers=workers)
+    settings = load(database=name, mode=mode, batch=batch, workers=workers)
     shop = open_shop(settings)
     if shop.services is None:
         raise Unavailable("benchmarks run on the embedded services", hint="unset SHOPFLOOR_DATABASE_URL and SHOPFLOOR_BROKER_URL")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from console.commands.settings import settings
-from pipeline.settings import ELSEWHERE, PREFIX, Settings
+from pipeline.settings import ELSEWHERE, KNOWN
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the command with nothing set but what is given."""
 
     def call(*arguments: str, **env: str) -> Result:
-        for name in [f"{PREFIX}{field.upper()}" for field in Settings.model_fields]:
+        for name in KNOWN:
             monkeypatch.delenv(name, raising=False)
         return CliRunner().invoke(settings, arguments, env=env, catch_exceptions=False)
 
@@ -30,7 +30,7 @@ def listed(done: Result) -> dict[str, dict[str, Any]]:
 def test_every_setting_is_listed_with_its_meaning(run: Any) -> None:
     rows = listed(run("--json"))
 
-    assert rows.keys() == {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | ELSEWHERE.keys()
+    assert rows.keys() == KNOWN.keys() | ELSEWHERE.keys()
     assert all(row["means"] for row in rows.values())
 
 

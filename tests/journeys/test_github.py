@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role
+from contracts.secret import Secret
 from pipeline.advance import Mode
 from pipeline.clearances import Answer, decide_all
 from pipeline.compose import Shop
@@ -33,7 +33,7 @@ def github() -> Iterator[GitHubServer]:
 @pytest.fixture
 def line(shop: Shop, github: GitHubServer, connect: Any, workspace: UUID, tmp_path: Path) -> Iterator[Road]:
     """The line on a floor that applies to GitHub, with the proposal of one issue approved."""
-    settings = shop.settings.model_copy(update={"github_url": github.url, "github_token": SecretStr(github.token)})
+    settings = replace(shop.settings, github_url=github.url, github_token=Secret(github.token))
     there = replace(shop, settings=settings)
     floor = parse_floor(BUILT_IN_FLOOR.read_text(encoding="utf-8").replace("applier: tracker", "applier: github"), "floor.yaml")
     publish_floor(connect(Role.OPERATE), workspace, floor, load_registry(), by="test")

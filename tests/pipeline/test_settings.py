@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from pydantic import SecretStr
 from contracts.errors import BadSetting, Refused, Unavailable
 from contracts.lifecycle import Role
+from contracts.secret import Secret
 from pipeline.compose import Shop, check_schema, open_shop
-from pipeline.settings import ELSEWHERE, PREFIX, Settings, described, load
+from pipeline.settings import ELSEWHERE, KNOWN, PREFIX, Settings, described, load
 from queues import schema
 from queues.database import Connection
 from queues.database import connect as open_connection
@@ -114,7 +114,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     rows = described(Settings())
-    assert {row["name"] for row in rows} >= {PREFIX + name.upper() for name in Settings.model_fields} | ELSEWHERE.keys()
+    assert {row["name"] for row in rows} >= KNOWN.keys() | ELSEWHERE.keys()
     assert [row["name"] for row in rows if not row["means"]] == []
 
 
@@ -122,14 +122,14 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 def test_a_role_without_an_address_never_falls_back_on_the_embedded_database(shop: Shop) -> None:
-    half = Shop(Settings(data_dir=shop.data_dir, database_url="postgresql://h/db"), shop.services)
+    half = Shop(Settings(data_dir=shop.data_dir, database_url=Secret("postgresql://h/db")), shop.services)
     with pytest.raises(BadSetting, match="SHOPFLOOR_DATABASE_URL_INTAKE is not set") as caught:
         half.connect(Role.INTAKE)
     assert caught.value.exit_code == 2
 
 
 def test_migrations_never_fall_back_on_the_embedded_database(shop: Shop) -> None:
-    half = Shop(Settings(data_dir=shop.data_dir, database_url_read="postgresql://h/db"), shop.services)
+    half = Shop(Settings(data_dir=shop.data_dir, database_url_read=Secret("postgresql://h/db")), shop.services)
     with pytest.raises(BadSetting, match="SHOPFLOOR_DATABASE_URL is not set"):
         half.migration_url()
 
@@ -144,7 +144,7 @@ def silent_server() -> Iterator[int]:
 def test_a_database_that_cannot_be_reached_is_told_within_five_seconds_and_without_its_password(silent_server: int) -> None:
     for port in (1, silent_server):
         url = f"postgresql://u:{SECRET}@127.0.0.1:{port}/db"
-        settings = Settings(database_url_read=url, broker_url="redis://127.0.0.1:1/0")
+        settings = Settings(database_url_read=Secret(url), broker_url=Secret("redis://127.0.0.1:1/0"))
         started = time.monotonic()
         with pytest.raises(Unavailable) as caught:
             open_shop(settings, start=False).connect(Role.READ)
@@ -210,7 +210,7 @@ def test_an_address_that_would_be_printed_holds_no_password(monkeypatch: pytest.
 def test_a_login_of_another_role_is_refused_before_anything_is_done_with_it(shop: Shop) -> None:
     assert shop.services is not None
     for url in (shop.services.superuser_url(shop.database), shop.url(Role.APPLY)):
-        settings = shop.settings.model_copy(update={"database_url_propose": SecretStr(url)})
+        settings = replace(shop.settings, database_url_propose=Secret(url))
         with pytest.raises(BadSetting, match="expected shopfloor_propose"):
             replace(shop, settings=settings).connect(Role.PROPOSE)
 

@@ -19,9 +19,9 @@ from urllib.parse import quote, urlsplit
 
 import certifi
 import httpcore
-from pydantic import SecretStr
 from contracts.errors import BadSetting
 from contracts.nouns import Action
+from contracts.secret import Secret
 from workcells.appliers import (
     Idempotency,
     Probed,
@@ -65,7 +65,7 @@ class GitHub:
 
     def __init__(
         self,
-        token: SecretStr | str,
+        token: Secret | str,
         *,
         url: str = DEFAULT_URL,
         deadline_seconds: float = 30,
@@ -76,8 +76,8 @@ class GitHub:
 
         `deadline_seconds` is for a whole observe, send, probe or preview. Raises BadSetting.
         """
-        self._token = token if isinstance(token, SecretStr) else SecretStr(token)
-        secret = self._token.get_secret_value()
+        self._token = token if isinstance(token, Secret) else Secret(token)
+        secret = self._token.reveal()
         if not secret or not all("!" <= c <= "~" for c in secret):
             raise BadSetting("the GitHub token is empty, or holds a space or a non-ASCII character (it is not shown)")
         self._origin = _origin(url)
@@ -154,7 +154,7 @@ class GitHub:
     def _talk(self) -> Conversation:
         headers = {
             "Accept": "application/vnd.github+json",
-            "Authorization": f"Bearer {self._token.get_secret_value()}",
+            "Authorization": f"Bearer {self._token.reveal()}",
             "User-Agent": "shopfloor",
             "X-GitHub-Api-Version": "2022-11-28",
         }

@@ -4,7 +4,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pydantic import SecretStr
+from contracts.secret import Secret
 from workcells.appliers import SendRefused, SendThrottled, SendUnknown, TargetMissing, TargetUnavailable
 from workcells.appliers.changes import Subject
 from workcells.appliers.preview import visible
@@ -25,7 +25,7 @@ def asked(method: str, path: str) -> str:
     return f"{method} {visible(path)[:120]}"
 
 
-def must_be_read(answer: Answer, path: str, *, secret: SecretStr) -> Answer:
+def must_be_read(answer: Answer, path: str, *, secret: Secret) -> Answer:
     """Return the answer to a GET when it is 200. Raises SendThrottled, TargetMissing and TargetUnavailable only.
 
     A refused credential is TargetUnavailable here: nothing was sent yet, and one expired token must not turn every
@@ -41,7 +41,7 @@ def must_be_read(answer: Answer, path: str, *, secret: SecretStr) -> Answer:
     raise TargetUnavailable(said)
 
 
-def judged(answer: Answer, place: str, *, secret: SecretStr, also: tuple[int, ...] = ()) -> Answer:
+def judged(answer: Answer, place: str, *, secret: Secret, also: tuple[int, ...] = ()) -> Answer:
     """Return an answer of success, or with a status of `also`; raise what any other means for a change.
 
     Raises SendThrottled, TargetMissing, SendRefused, and SendUnknown where the change may have been made.
@@ -133,11 +133,11 @@ def _message(answer: Answer) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _said(answer: Answer, secret: SecretStr) -> str:
+def _said(answer: Answer, secret: Secret) -> str:
     """Return GitHub's own words, safe to print and to keep: short, visible, without the token."""
-    words = _message(answer).replace(secret.get_secret_value(), "[token]")
+    words = _message(answer).replace(secret.reveal(), "[token]")
     errors = answer.json()
     first = errors.get("errors") if isinstance(errors, dict) else None
     if isinstance(first, list) and first and isinstance(first[0], dict) and isinstance(first[0].get("message"), str):
-        words += ": " + first[0]["message"].replace(secret.get_secret_value(), "[token]")
+        words += ": " + first[0]["message"].replace(secret.reveal(), "[token]")
     return visible(words)[:200] or "no message"
