@@ -28,7 +28,7 @@ def store_of(data: bytes) -> str:
 
 
 class BlobStore:
-    """Large bodies as files `ab/abcdef…` under one folder. A file is whole or absent: written aside, synced, renamed."""
+    """Large bodies as files `ab/abcdef…` under one folder. A file is whole or absent: written aside, synced, renamed, synced."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +51,9 @@ class BlobStore:
         aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.parent.mkdir(exist_ok=True, mode=0o700)
+            if not path.parent.exists():
+                path.parent.mkdir(exist_ok=True, mode=0o700)
+                _sync(self.folder)
             handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(handle, "wb") as file:
                 # As open as the folder is, whatever the umask: who shares the store reads what the others wrote, makes it young,
@@ -61,6 +63,7 @@ class BlobStore:
                 file.flush()
                 os.fsync(file.fileno())
             aside.rename(path)
+            _sync(path.parent)  # the row that names it may be on disk before the name is
         except OSError as error:
             # What is half-written is worth least where the disk is full.
             with contextlib.suppress(OSError):
@@ -87,6 +90,15 @@ class BlobStore:
         return data
 
 
+def _sync(folder: Path) -> None:
+    """Put a folder's names on disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 _READ = """
 SELECT b.item_id, b.sha256, b.bytes FROM unnest(%b::uuid[], %b::bytea[]) AS t (item_id, sha256)
  CROSS JOIN LATERAL (SELECT * FROM bodies WHERE item_id = t.item_id AND sha256 = t.sha256 OFFSET 0) b
@@ -106,6 +118,16 @@ def read_bodies(conn: Connection, store: BlobStore, wanted: Iterable[tuple[UUID,
     for pair in pairs:
         if pair not in found and store.path(pair[1]).exists():
             found[pair] = store.get(pair[1])
+    return found
+
+
+def need_bodies(conn: Connection, store: BlobStore, wanted: Iterable[tuple[UUID, bytes]]) -> dict[tuple[UUID, bytes], bytes]:
+    """Return what `read_bodies` does. Raises Unavailable when one is missing, or is not what its name says."""
+    pairs = list(wanted)
+    found = read_bodies(conn, store, pairs)
+    for pair in pairs:
+        if pair not in found:
+            raise Unavailable(f"no bytes that hash to {pair[1].hex()} are stored for item {pair[0]}", code="unavailable.blob")
     return found
 
 

@@ -14,7 +14,7 @@ where_option = click.option(
 def choose(s: Any, said: Mapping[str, Any], where: str | None) -> Any:
     """Return the items on the line that match every filter and the rule, and say on stderr what was left out."""
     from pipeline.payloads import rule
-    from pipeline.picking import MOST, picked, picked_by_rule
+    from pipeline.picking import picked, picked_by_rule
     from queues.database import transaction
     from queues.finding import filter_of
 
@@ -31,9 +31,16 @@ def choose(s: Any, said: Mapping[str, Any], where: str | None) -> Any:
         finally:
             progress_done()
         say_looked(found.looked)
-    if found.is_cut:
-        click.echo(f"more than {MOST:,} match: the first of them are taken; narrow it by another filter", err=True)
+    say_cut(is_cut=found.is_cut)
     return found
+
+
+def say_cut(*, is_cut: bool) -> None:
+    """Say on stderr when more match than are taken at once."""
+    from pipeline.picking import MOST
+
+    if is_cut:
+        click.echo(f"more than {MOST:,} match: the first of them are taken; narrow it by another filter, or do the same again", err=True)
 
 
 def say_looked(looked: Any) -> None:

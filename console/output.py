@@ -48,7 +48,7 @@ def plain(value: Any) -> Any:
 
 def document(fields: Mapping[str, Any]) -> None:
     """Print one JSON document, its `schema_version` first, on one line."""
-    click.echo(_json({"schema_version": SCHEMA_VERSION, **plain(fields)}))
+    click.echo(as_json({"schema_version": SCHEMA_VERSION, **plain(fields)}))
 
 
 def listing(
@@ -60,13 +60,13 @@ def listing(
         document({name: found})
     elif form == "jsonl":
         for row in found:
-            click.echo(_json(plain(row)))
+            click.echo(as_json(plain(row)))
     elif form == "csv":
         names = list(columns or (found[0].keys() if found else ()))
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _in_csv(value) for name, value in plain(row).items()} for row in found)
+        writer.writerows({name: in_csv(value) for name, value in plain(row).items()} for row in found)
         click.echo(buffer.getvalue(), nl=False)
     elif not found:
         click.echo(empty)
@@ -74,12 +74,12 @@ def listing(
         table(found, list(columns or found[0].keys()))
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
     """Return a value as JSON; on a terminal in ASCII alone, so that no text in it can act on the terminal."""
     return json.dumps(value, ensure_ascii=sys.stdout.isatty())
 
 
-def _in_csv(value: Any) -> Any:
+def in_csv(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and sys.stdout.isatty() else value
 
 

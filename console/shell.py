@@ -131,9 +131,13 @@ def _forget_output() -> None:
 
 def complain(error: ShopfloorError) -> None:
     """Print an error: what was refused, seen and needed, then what to type next."""
-    click.secho(f"shopfloor: {error}", err=True, fg="red")
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+    from console.output import printable
+
+    # Messages repeat what somebody else wrote: subjects, targets, names of files.
+    for number, line in enumerate(str(error).split("\n")):
+        click.secho(f"shopfloor: {printable(line)}" if not number else printable(line), err=True, fg="red")
+    for line in error.hint.splitlines():
+        click.echo(f"  {printable(line)}", err=True)
 
 
 def _last_words(error: Exception) -> None:

@@ -130,7 +130,7 @@ def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings:
     done = commit(line, hand, finished, closes=closes)
     rings.update(done.rings)
     if done.lost:
-        log.warning("batch.late", worker=hand.worker, items=len(done.lost), first=str(done.lost[0]))
+        log.warning("claim.late", worker=hand.worker, items=len(done.lost), first=str(done.lost[0]))
     return done.carried
 
 

@@ -12,17 +12,17 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from artifacts.blobs import read_bodies
+from artifacts.blobs import need_bodies
 from artifacts.shelf import Body
 from contracts.canonical import canonical
 from contracts.errors import ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import CEILINGS, DRIFT, Cause, Stage, Wait
 from contracts.nouns import Action, Finding
-from pipeline.artifact import finding_row
 from pipeline.envelope import action_id, action_of, differing
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
+from pipeline.products import finding_row
 from pipeline.retries import accident, counted
 from pipeline.work import ApplyEnd, Step, Work, not_begun, onward, stay
 from queues.database import transaction
@@ -38,7 +38,7 @@ class Approved:
     sha256: bytes
     finding: str
     live: bool
-    """True while the approval holds: approved, cleared, unexpired."""
+    """True while the approval holds: approved, cleared, unexpired, by people who may still decide."""
     is_settled: bool
     """True when a person found, after an apply whose effect was not known, that it had been done."""
     action: Action
@@ -51,9 +51,9 @@ class Approved:
 
 _READ = """
 SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256, p.expires_at,
-       p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AS live,
+       p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AND (c.needed = 0 OR approvals_stand(p.id, c.needed)) AS live,
        p.state = 'applied' AS settled, a.id AS apply_id, coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS since
-  FROM proposals p CROSS JOIN LATERAL (SELECT state FROM clearances WHERE proposal_id = p.id OFFSET 0) c
+  FROM proposals p CROSS JOIN LATERAL (SELECT state, needed FROM clearances WHERE proposal_id = p.id OFFSET 0) c
   LEFT JOIN LATERAL (SELECT * FROM applies WHERE proposal_id = p.id OFFSET 0) a ON a.state IN ('intent', 'unknown')
  WHERE p.item_id = ANY(%s) ORDER BY p.item_id, p.epoch DESC
 """
@@ -107,10 +107,10 @@ def _load(line: Line, works: Sequence[Work]) -> tuple[list[Approved], dict[UUID,
     by_item = {work.item_id: work for work in works}
     with transaction(line.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
         rows = line.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
-        envelopes = read_bodies(line.conn, line.store, ((row[0], row[2]) for row in rows))
+        envelopes = need_bodies(line.conn, line.store, ((row[0], row[2]) for row in rows))
     approved, refused = [], {}
     for item, proposal_id, sha256, finding, *repeated, live, settled, apply_id, since in rows:
-        # read_bodies verified the bytes against the very hash that was approved.
+        # need_bodies verified the bytes against the very hash that was approved.
         envelope = json.loads(envelopes[item, sha256])
         work = by_item[item]
         work.finding = finding
@@ -239,6 +239,8 @@ def _recover(one: Approved) -> Step | None:
         found = one.adapter.probe(one.action, key=one.action_id.hex(), seconds_since_sent=one.seconds_since_sent)
     except Unavailable as error:
         return _later(one, error)
+    except ShopfloorError as error:
+        return _unknown(one, one.apply_id, f"the target could not be asked: {error}")
     if found == "applied":
         return _applied(one, one.apply_id, canonical({"probed": "applied"}))
     if found == "absent":

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from contracts.lifecycle import FINISH, Stage
-from pipeline.artifact import load_products
 from pipeline.line import Line
+from pipeline.products import load_products
 from pipeline.work import Step, Work
 
 

@@ -1,54 +1,22 @@
 """Artifact: check what a cell gave against its contract and register it. What breaks the contract goes no further."""
 
-import json
 from collections.abc import Sequence
-from uuid import UUID
 
-from artifacts.blobs import read_bodies, store_of
-from artifacts.shelf import Artifact, EvidenceRow, FindingRow, Input
+from artifacts.blobs import store_of
+from artifacts.shelf import Artifact, EvidenceRow, Input
 from contracts.canonical import canonical
 from contracts.identity import new_id
 from contracts.lifecycle import Cause, Stage
 from contracts.nouns import Citation, Finding, Proposal
 from pipeline.line import Line
+from pipeline.products import finding_row, load_products
 from pipeline.work import Product, Step, Work, onward
-from pipeline.workcell import restored
-from queues.database import transaction
 
 
 def step(line: Line, works: Sequence[Work]) -> list[Step]:
     """Return for each item: registered and on to the gate, or its contract findings and on to rework."""
     load_products(line, works)
     return [_check(line, work) for work in works]
-
-
-def load_products(line: Line, works: Sequence[Work]) -> None:
-    """Fill `product` of items that were claimed here, from what their last good attempt stored."""
-    bare = [work for work in works if work.product is None]
-    if not bare:
-        return
-    with transaction(line.conn, {work.claimed.workspace_id for work in bare}):
-        rows = line.conn.execute(
-            "SELECT DISTINCT ON (item_id) item_id, output_sha256 FROM attempts "
-            "WHERE item_id = ANY(%s) AND output_sha256 IS NOT NULL ORDER BY item_id, fence DESC",
-            [[work.item_id for work in bare]],
-        ).fetchall()
-        outputs: dict[UUID, bytes] = dict(rows)
-        wrappers = {item: json.loads(body) for (item, _), body in read_bodies(line.conn, line.store, outputs.items()).items()}
-        values = {item: bytes.fromhex(wrapper["value"]) for item, wrapper in wrappers.items()}
-        bodies = read_bodies(line.conn, line.store, values.items())
-        artifacts: dict[UUID, UUID] = dict(
-            line.conn.execute(
-                "SELECT DISTINCT ON (item_id) item_id, id FROM artifacts WHERE item_id = ANY(%s) ORDER BY item_id, fence DESC",
-                [list(outputs)],
-            ).fetchall()
-        )
-    for work in bare:
-        name = values[work.item_id]
-        value_bytes = bodies[work.item_id, name]
-        value = json.loads(value_bytes)
-        outcome = restored(wrappers[work.item_id], value)
-        work.product = Product(outcome, value, value_bytes, name, getattr(outcome, "evidence", ()), artifacts.get(work.item_id))
 
 
 def _check(line: Line, work: Work) -> Step:
@@ -105,11 +73,3 @@ def _evidence(work: Work, product: Product) -> list[EvidenceRow | Input]:
     cited = {piece.source.subject: piece.source.revision for piece in product.evidence if isinstance(piece.source, Citation)}
     rows += [Input(work.item_id, product.artifact_id, workspace, subject, revision) for subject, revision in cited.items()]
     return rows
-
-
-def finding_row(work: Work, finding: Finding) -> FindingRow:
-    """Return a finding about this attempt as a row."""
-    return FindingRow(
-        work.item_id, new_id(work.claimed.moved_at), work.claimed.workspace_id, work.fence, work.stage.value, finding.code,
-        finding.message, finding.place,
-    )  # fmt: skip

@@ -51,6 +51,7 @@ SELECT q.item_id, q.order_id, o.subject_key, q.flow, q.lane, q.stage, coalesce(m
   FROM queue q JOIN orders o ON o.id = q.order_id LEFT JOIN moves m ON m.item_id = q.item_id AND m.no = q.move_no
  WHERE q.state = 'dead' AND (%(item)s::uuid IS NULL OR q.item_id = %(item)s)
    AND (%(lane)s::text IS NULL OR q.lane = %(lane)s) AND (%(flow)s::text IS NULL OR q.flow = %(flow)s)
+   AND (%(error)s::text IS NULL OR m.reason ILIKE %(error)s)
  ORDER BY q.moved_at DESC, q.item_id LIMIT %(most)s
 """
 
@@ -62,12 +63,18 @@ def dead_letters(
     error: str | None = None,
     lane: str | None = None,
     flow: str | None = None,
-    most: int = 100_000,
+    most: int,
 ) -> list[DeadLetter]:
-    """Return dead letters, the latest first; with `error`, those whose error holds that text."""
+    """Return at most `most` dead letters, the latest first; with `error`, those whose error holds that text, a … in it being anything."""
+    wanted = {"item": None, "lane": lane, "flow": flow, "most": most, "error": None if error is None else _holding(error)}
     with transaction(conn, workspace):
-        found = [DeadLetter(*row) for row in conn.execute(_DEAD, {"item": None, "lane": lane, "flow": flow, "most": most}).fetchall()]
-    return [letter for letter in found if error is None or error.casefold() in letter.error.casefold() or error == letter.kind]
+        return [DeadLetter(*row) for row in conn.execute(_DEAD, wanted).fetchall()]
+
+
+def _holding(text: str) -> str:
+    """Return the pattern of what holds a text; its … stand for what `DeadLetter.kind` left out."""
+    parts = (re.sub(r"([\\%_])", r"\\\1", part) for part in text.split("…"))
+    return f"%{'%'.join(parts)}%"
 
 
 def by_kind(found: Sequence[DeadLetter]) -> list[Kind]:
@@ -97,7 +104,7 @@ def dead_letter(conn: Connection, workspace: UUID, name: str) -> dict[str, Any]:
     """
     with transaction(conn, workspace):
         item = find_item(conn, name).item_id
-        row = conn.execute(_DEAD, {"item": item, "lane": None, "flow": None, "most": 1}).fetchone()
+        row = conn.execute(_DEAD, {"item": item, "lane": None, "flow": None, "most": 1, "error": None}).fetchone()
         if row is None:
             raise NotFound(f"item {item} is no dead letter of this workspace", hint=f"shopfloor dead list, or shopfloor why {item}")
         parts = {name: _rows(conn, query, item) for name, query in (("moves", _MOVES), ("attempts", _ATTEMPTS), ("findings", _FINDINGS))}

@@ -167,7 +167,7 @@ def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
         round=any(part.round for part in parts),
         finding=step.finding,
     )
-    return Planned(work.item_id, work.committed_fence, route, "", step.delay_seconds)
+    return Planned(work.item_id, work.committed_fence, route, step.delay_seconds)
 
 
 # By id alone: the rows are ours by the fence, and a condition on the state would lure the planner to another index.

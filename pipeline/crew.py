@@ -18,7 +18,7 @@ from contracts.errors import Conflict, Refused, ShopfloorError
 from contracts.lifecycle import Role
 from pipeline.compose import ROLE_NAMES, Shop
 from pipeline.crew_file import only_one, running, said_by_crew
-from pipeline.separation import Separation, environment_for, separate
+from pipeline.separation import NO_HOME, Separation, environment_for, separate
 from queues.embedded import attach_or_start
 from queues.embedded.processes import become
 
@@ -80,8 +80,8 @@ class Crew:
         posts: Mapping[str, Sequence[str]],
         *,
         log_dir: Path,
+        separation: Separation,
         environment: Mapping[str, str] | None = None,
-        separation: Separation | None = None,
     ) -> None:
         self.posts = [Post(name, argv) for name, argv in posts.items()]
         self._log_dir = log_dir
@@ -95,19 +95,16 @@ class Crew:
             self._start(post)
 
     def _start(self, post: Post) -> None:
-        environment = dict(self._environment)
-        if post.role is not Role.APPLY:
-            # Only apply may read target credentials.
-            environment.pop("SHOPFLOOR_GITHUB_TOKEN", None)
+        try:
+            environment = environment_for(self._separation.settings, post.role, self._environment)
+        except ShopfloorError as error:
+            post.falls += 1
+            post.due_at = time.monotonic() + post.delay_seconds
+            log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=post.delay_seconds)
+            return
         argv = post.argv
-        if self._separation is not None and (footing := self._separation.footings.get(post.role)):
-            try:
-                environment = environment_for(self._separation.settings, post.role, environment)
-            except ShopfloorError as error:
-                post.falls += 1
-                post.due_at = time.monotonic() + post.delay_seconds
-                log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=post.delay_seconds)
-                return
+        if footing := self._separation.footings.get(post.role):
+            environment |= NO_HOME
             argv = become(footing, argv, dies_with_parent=True)
         with (self._log_dir / f"{post.name}.log").open("ab") as out:
             # A group of its own: Ctrl-C at the crew's terminal would reach it beside our own signal, and two mean "at once".

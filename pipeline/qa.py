@@ -14,9 +14,9 @@ from contracts.identity import new_id
 from contracts.language import Check, Contract
 from contracts.lifecycle import CLEAR, Cause, Stage, State, Wait, lane_of, move
 from contracts.nouns import Citation, Finding, Outcome, Proposal
-from pipeline.artifact import finding_row, load_products
 from pipeline.envelope import ENVELOPE_KIND, seal
 from pipeline.line import Line
+from pipeline.products import finding_row, load_products
 from pipeline.tools import read_subjects
 from pipeline.work import Step, Work, onward, stay
 from queues.database import transaction

@@ -30,6 +30,10 @@ _SHARED = stat.S_ISGID | 0o770
 _ELSEWHERE = "or keep shopfloor where every user may enter (SHOPFLOOR_VENV, SHOPFLOOR_DATA_DIR)"
 
 
+NO_HOME = {"HOME": "/nonexistent"}
+"""Root's home cannot be entered, which libraries take for an error where they take a missing one for nothing."""
+
+
 @dataclass(frozen=True)
 class Separation:
     """As whom the posts of each role run; a role that is not named runs as the crew does."""
@@ -78,10 +82,8 @@ def environment_for(settings: Settings, role: Role, base: Mapping[str, str]) -> 
 
 
 def _without_secrets(base: Mapping[str, str]) -> dict[str, str]:
-    others = (f"{PREFIX}TOKEN", f"{PREFIX}GITHUB_TOKEN", f"{PREFIX}BROKER_URL")
-    kept = {name: value for name, value in base.items() if not name.upper().startswith((f"{PREFIX}DATABASE_URL", *others))}
-    # Root's home cannot be entered, which libraries take for an error where they take a missing one for nothing.
-    return kept | {"HOME": "/nonexistent"}
+    secret = (f"{PREFIX}DATABASE_URL", f"{PREFIX}TOKEN", f"{PREFIX}GITHUB_TOKEN", f"{PREFIX}BROKER_URL")
+    return {name: value for name, value in base.items() if not name.upper().startswith(secret)}
 
 
 @contextlib.contextmanager
@@ -172,7 +174,7 @@ def _try_out(shop: Shop, footing: Footing) -> None:
     try:
         tried = subprocess.run(
             become(footing, [sys.executable, "-P", "-c", _TRIAL, str(shop.data_dir)]),
-            env=_without_secrets(os.environ),
+            env=_without_secrets(os.environ) | NO_HOME,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

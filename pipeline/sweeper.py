@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from uuid import UUID
 
 import psycopg
 import structlog
@@ -82,30 +81,37 @@ def end_abandoned(conn: Connection) -> int:
     return fail_abandoned(conn, seconds=_ABANDONED_SECONDS)
 
 
+_LAPSED = Route((LAPSE,), lane_of(Stage.REWORK), ("the proposal expired before anything was done",))
 _DECIDED = """
-SELECT q.item_id, q.fence, c.state, p.adapter FROM clearances c
+SELECT q.item_id, q.fence, c.state, p.adapter, p.expires_at <= clock() FROM clearances c
   JOIN proposals p ON p.id = c.proposal_id AND p.state IN ('approved', 'rejected', 'returned')
   JOIN queue q ON q.item_id = p.item_id AND q.stage = 'qa' AND q.state = 'waiting'
- WHERE c.state IN ('cleared', 'refused', 'returned') AND c.closed_at > clock() - interval '1 day'
+ WHERE c.needed > 0 AND c.state IN ('cleared', 'refused', 'returned') AND c.closed_at > clock() - make_interval(days => %s)
    AND NOT EXISTS (SELECT FROM proposals later WHERE later.item_id = p.item_id AND later.epoch > p.epoch)
  ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
 """
 
 
-def follow_decisions(conn: Connection) -> int:
-    """Move the items whose clearance was decided by a call that did not move them: psql, or a console that died."""
+def follow_decisions(conn: Connection, *, days: int = 1) -> int:
+    """Move the items whose clearance was decided, within so many days, by a call that did not move them.
+
+    Such as psql, or a console that died. An approval that expired before it was followed gets a fresh look.
+    """
     with transaction(conn, None):
-        planned = [_after_decision(*row) for row in conn.execute(_DECIDED, [_MOST]).fetchall()]
+        rows = conn.execute(_DECIDED, [days, _MOST]).fetchall()
+        late = [item for item, _, state, _, is_late in rows if state == "cleared" and is_late]
+        if late:
+            conn.execute("SELECT void_proposals(%s, 'expired')", [late])
+        planned = [Planned(item, fence, _LAPSED if item in late else _after(state, adapter)) for item, fence, state, adapter, _ in rows]
         return len(perform(conn, planned, by=NAME).done)
 
 
-def _after_decision(item: UUID, fence: int, state: str, adapter: str) -> Planned:
-    route = {
+def _after(state: str, adapter: str) -> Route:
+    return {
         "cleared": Route((APPROVE,), lane_of(Stage.APPLY, applier=adapter), ("decided",)),
         "refused": Route((REJECT,), lane_of(Stage.QA), ("decided",), finding="rejected"),
         "returned": Route((RETURN,), lane_of(Stage.REWORK), ("decided",)),
     }[state]
-    return Planned(item, fence, route)
 
 
 _EXPIRED = """
@@ -121,12 +127,18 @@ def lapse_proposals(conn: Connection) -> int:
         if not rows:
             return 0
         conn.execute("SELECT void_proposals(%s, 'expired')", [[item for item, _ in rows]])
-        route = Route((LAPSE,), lane_of(Stage.REWORK), ("the proposal expired unanswered",))
-        return len(perform(conn, [Planned(item, fence, route) for item, fence in rows], by=NAME).done)
+        return len(perform(conn, [Planned(item, fence, _LAPSED) for item, fence in rows], by=NAME).done)
+
+
+_MINUTES_DAYS = 30
+_ALL_DAYS = 36_500
 
 
 def upkeep(conn: Connection) -> int:
-    """Make partitions ahead, and mark workers that have been silent for long as stopped; return how many partitions were made."""
+    """Make partitions ahead and do what need not be done each second; return how many partitions were made.
+
+    Workers that have been silent for long are marked as stopped, decisions of any age followed, old minutes forgotten.
+    """
     with transaction(conn, None):
         row = conn.execute("SELECT extend_partitions()").fetchone()
         # A claim is closed with its last item. One that is not, were it ever to be, would keep that item for good.
@@ -134,6 +146,8 @@ def upkeep(conn: Connection) -> int:
             "UPDATE claims SET closed_at = NULL WHERE closed_at IS NOT NULL AND id IN (SELECT claim_id FROM queue WHERE claim_id IS NOT NULL)"
         )
         conn.execute("UPDATE workers SET stopped_at = clock() WHERE stopped_at IS NULL AND beat_at < clock() - interval '10 minutes'")
+        conn.execute("DELETE FROM lane_minutes WHERE minute < clock() - make_interval(days => %s)", [_MINUTES_DAYS])
+    follow_decisions(conn, days=_ALL_DAYS)  # no sweeper may have run for days
     return row[0] if row else 0
 
 

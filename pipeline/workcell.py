@@ -8,7 +8,7 @@ from uuid import UUID
 from artifacts.blobs import name_of
 from artifacts.shelf import Attempt, Body
 from contracts.canonical import canonical
-from contracts.errors import Denied, ShopfloorError
+from contracts.errors import BadInput, Denied, ShopfloorError
 from contracts.language import OUTCOMES
 from contracts.lifecycle import Cause, Stage, Wait
 from contracts.nouns import Draft, Escalation, Finding, NeedInfo, Outcome, Proposal, Refusal
@@ -101,7 +101,10 @@ def _run(line: Line, work: Work, answers: Mapping[str, Any]) -> Step:
         return _failed(line, work, started, str(error), Cause.CONTRACT if isinstance(error, Denied) else Cause.TRANSIENT)
     except Exception as error:  # noqa: BLE001 - a cell's accident, whatever it is, costs an attempt and not the worker
         return _failed(line, work, started, f"{type(error).__name__}: {error}"[:500], Cause.TRANSIENT)
-    return _given(work, outcome, started)
+    try:
+        return _given(work, outcome, started)
+    except (BadInput, ValueError) as error:
+        return _failed(line, work, started, f"the outcome is not JSON: {error}"[:500], Cause.CONTRACT)
 
 
 def _given(work: Work, outcome: Outcome, started: datetime) -> Step:
@@ -148,10 +151,3 @@ def _failed(line: Line, work: Work, started: datetime, message: str, cause: Caus
         )
     )
     return step
-
-
-def restored(wrapper: dict[str, Any], value: dict[str, Any]) -> Outcome:
-    """Return the outcome that a cell gave in an earlier attempt, from its stored wrapper and value."""
-    fields = {key: part for key, part in wrapper.items() if key not in ("is", "value")}
-    kind = OUTCOMES[wrapper["is"]]
-    return kind(**fields, value=value) if kind in (Draft, Proposal) else kind(**fields)

@@ -148,12 +148,12 @@ class Worker:
         except (psycopg.OperationalError, psycopg.InterfaceError, ShopfloorError) as error:
             # The database went away, or a lease was lost: the leases run out and the sweeper brings the items back.
             log.warning(
-                "batch.dropped", worker=self.name, lane=lane, error=str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+                "claim.dropped", worker=self.name, lane=lane, error=str(error).splitlines()[0][:300] if str(error) else type(error).__name__
             )
             self._forget_line()
         except Exception as error:  # noqa: BLE001 - an accident outside any step is counted against the batch; the worker serves on
             # Where, not what: the message of an error may hold what people wrote.
-            log.error("batch.failed", worker=self.name, lane=lane, error=type(error).__name__, at=_places(error))  # noqa: TRY400 - no payload
+            log.error("claim.failed", worker=self.name, lane=lane, error=type(error).__name__, at=_places(error))  # noqa: TRY400 - no payload
             self._forget_line()
 
     def _one_batch(self, lane: str) -> None:

@@ -18,8 +18,12 @@ UPDATE claims SET beat_at = clock(), until = clock() + make_interval(secs => %s)
 """
 
 
+MOST_SECONDS = 10.0
+"""A worker is seen to live by its beats, however long its leases are: three of them make the thirty seconds of SERVES."""
+
+
 class Heartbeat:
-    """Renews held claims every quarter of the lease (silent is who has missed a third of it), and knows by the process's own clock which still hold.
+    """Renews held claims every quarter of the lease (silent is who has missed a third of it) or sooner, and knows by the process's own clock which still hold.
 
     A claim that has not got on for `limit_seconds` is not renewed any more: its step hangs, and the lease is how others
     get the items back. Then `on_hang` is called from the heartbeat's thread, with each beat until the claim is dropped. `on_beat` is called after each
@@ -70,7 +74,7 @@ class Heartbeat:
 
     def _beat_for_ever(self) -> None:
         conn: Connection | None = None
-        while not self._stop.wait(self._lease / 4):
+        while not self._stop.wait(min(self._lease / 4, MOST_SECONDS)):
             try:
                 conn = conn or self._connect()
                 self._beat(conn)
@@ -88,7 +92,8 @@ class Heartbeat:
         with self._lock:
             hung = [claim for claim, (since, _) in self._held.items() if sent - since > self._limit]
             alive = [claim for claim in self._held if claim not in hung]
-        conn.execute("UPDATE workers SET beat_at = clock() WHERE id = %s", [self._worker_id])
+        # Whoever beats lives, even if the sweeper took it for dead while the database was away.
+        conn.execute("UPDATE workers SET beat_at = clock(), stopped_at = NULL WHERE id = %s", [self._worker_id])
         renewed = {claim for (claim,) in conn.execute(_RENEW, [self._lease, alive])} if alive else set()
         with self._lock:
             for claim in alive:

@@ -28,7 +28,7 @@ class Route:
     lane: str
     """Lane after the last move."""
     notes: tuple[str, ...] = ()
-    """Reason recorded with each move; missing ones are empty. A Planned's own reason overrides the last."""
+    """Reason recorded with each move; missing ones are empty."""
     wait: Wait | None = None
     waiting_on: str = ""
     cause: Cause | None = None
@@ -47,7 +47,6 @@ class Planned(NamedTuple):
     item_id: UUID
     fence: int
     route: Route
-    reason: str = ""
     delay_seconds: float = 0.0
 
 
@@ -74,13 +73,12 @@ class Moved:
 _MATCH = """q.item_id = ANY (ARRAY[t.item_id]) AND q.fence = t.fence AND q.stage = %(from_stage)s AND q.state = %(from_state)s"""
 _WANTED = """
 wanted AS MATERIALIZED (
-  SELECT * FROM unnest(%(ids)b::uuid[], %(fences)b::int[], %(reasons)b::text[], %(delays)b::float8[])
-    AS t (item_id, fence, reason, delay))"""
+  SELECT * FROM unnest(%(ids)b::uuid[], %(fences)b::int[], %(delays)b::float8[]) AS t (item_id, fence, delay))"""
 _HISTORY = """
 history AS (
   INSERT INTO moves (item_id, workspace_id, claim_id, at, no, fence, legal, actor, reason)
   SELECT m.item_id, m.workspace_id, %(claim)s::uuid, clock(), m.move_no - %(count)s + s.k, m.fence - %(leases)s + s.lease, s.legal,
-         %(actor)s, CASE WHEN s.k = %(count)s AND m.reason <> '' THEN m.reason ELSE s.note END
+         %(actor)s, s.note
     FROM moved m CROSS JOIN unnest(%(legal)b::smallint[], %(nth_lease)b::int[], %(notes)b::text[])
          WITH ORDINALITY AS s (legal, lease, note, k))"""
 
@@ -101,7 +99,7 @@ moved AS (
          qa_rejects = q.qa_rejects + %(qa_rejects)s, drifts = q.drifts + %(drifts)s
     FROM wanted t
    WHERE {_MATCH}
-  RETURNING q.item_id, q.workspace_id, q.order_id, q.fence, q.move_no, t.reason),{_HISTORY}
+  RETURNING q.item_id, q.workspace_id, q.order_id, q.fence, q.move_no),{_HISTORY}
 SELECT item_id, workspace_id, order_id, fence, move_no FROM moved
 """
 
@@ -110,10 +108,10 @@ WITH {_WANTED},
 gone AS (
   DELETE FROM queue q USING wanted t
    WHERE {_MATCH}
-  RETURNING q.item_id, q.workspace_id, q.order_id, q.pod_id, q.fence, q.move_no, q.contract_id, q.rounds, q.lane, q.flow, t.reason),
+  RETURNING q.item_id, q.workspace_id, q.order_id, q.pod_id, q.fence, q.move_no, q.contract_id, q.rounds, q.lane, q.flow),
 moved AS (
   SELECT item_id, workspace_id, order_id, pod_id, fence + %(leases)s AS fence, move_no + %(count)s AS move_no,
-         coalesce(%(contract_id)s, contract_id) AS contract_id, rounds, lane, flow, reason
+         coalesce(%(contract_id)s, contract_id) AS contract_id, rounds, lane, flow
     FROM gone),{_HISTORY},
 filed AS (
   INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds, stage, state, lane, flow, finding, archived_at)
@@ -168,7 +166,6 @@ def _parameters(route: Route, wishes: Sequence[Planned], by: str, claim_id: UUID
     return values | {
         "ids": [wish.item_id for wish in wishes],
         "fences": [wish.fence for wish in wishes],
-        "reasons": [wish.reason for wish in wishes],
         "delays": [wish.delay_seconds for wish in wishes],
         "from_stage": first.from_stage.value,
         "from_state": first.from_state.value,

@@ -37,14 +37,11 @@ class ItemBench:
     ) -> None:  # fmt: skip
         self._allowed, self._tools, self._answers = allowed, tools, answers
         self.as_of, self.findings = as_of, findings
-        self.calls: list[str] = []
-        """Names of the tools called, in order."""
 
     def call(self, tool: str, **arguments: Any) -> Any:
         """Return the tool's answer, from the batch's look-up where that has it."""
         if tool not in self._allowed:
             raise ToolDenied(f"tool {tool!r} is not in this contract's tools.allow: {', '.join(sorted(self._allowed)) or 'none'}")
-        self.calls.append(tool)
         key = call_key(tool, arguments)
         if key in self._answers:
             return self._answers[key]

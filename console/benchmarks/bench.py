@@ -20,6 +20,7 @@ from pipeline.crew import Crew, command
 from pipeline.intake import Intake, Report, take_in
 from pipeline.people import ensure_actor
 from pipeline.publish import floor_in_force, publish_cell, publish_floor
+from pipeline.separation import Separation
 from pipeline.settings import load
 from pipeline.setup import SERVICE, ensure_workspace, load_registry, prepare_database
 from pipeline.sources import open_source
@@ -131,7 +132,9 @@ def bench(*, workers: int, mode: str, batch: int, workspaces: int = 1, crew: boo
         if crew:
             posts = {f"propose-{n}": command("worker", "--lanes", "propose") for n in range(1, workers + 1)}
             posts |= {"apply": command("worker", "--lanes", "apply"), "sweeper": command("sweeper")}
-            team = found.crew = Crew(posts, log_dir=shop.data_dir / "log" / "bench", environment=environment)
+            team = found.crew = Crew(
+                posts, log_dir=shop.data_dir / "log" / "bench", separation=Separation(settings), environment=environment
+            )
             team.start()
             _wait_for_workers(found, workers + 1)
         yield found

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 from console.acting import Span
-from console.output import SCHEMA_VERSION, cell, document, formats, listing, plain, printable, progress, progress_done
+from console.output import SCHEMA_VERSION, as_json, cell, document, formats, in_csv, listing, plain, printable, progress, progress_done
 from contracts.errors import Refused
 
 _LISTED = ("id", "flow", "state", "rows", "accepted", "rejected", "duplicate", "context", "created_at", "source")
@@ -203,12 +203,12 @@ def _stream(form: str, rows: Iterable[dict[str, Any]], batch_id: UUID, name: str
             click.echo(text, nl=False)
     elif form == "jsonl":
         for row in rows:
-            click.echo(json.dumps(plain(row), ensure_ascii=False))
+            click.echo(as_json(plain(row)))
     else:
         head = json.dumps({"schema_version": SCHEMA_VERSION, "batch": str(batch_id)})
         click.echo(f'{head[:-1]}, "{name}": [', nl=False)
         for number, row in enumerate(rows):
-            click.echo((", " if number else "") + json.dumps(plain(row), ensure_ascii=False), nl=False)
+            click.echo((", " if number else "") + as_json(plain(row)), nl=False)
         click.echo("]}")
 
 
@@ -217,7 +217,7 @@ def _csv(rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> Iterator[s
     writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for row in rows:
-        writer.writerow(plain(row))
+        writer.writerow({name: in_csv(value) for name, value in plain(row).items()})
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()

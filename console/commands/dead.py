@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 from console.acting import ITEM, ITEMS, Span, carry_out, given, report
-from console.choosing import choose, where_option
+from console.choosing import choose, say_cut, where_option
 from console.output import cell, document, formats, listing, printable
 from contracts.errors import BadInput
 
@@ -36,15 +36,19 @@ def list_(lane: str | None, flow: str | None, error: str | None, limit: int, for
     from console.session import session
     from contracts.lifecycle import Role
     from pipeline.burials import by_kind, dead_letters
+    from pipeline.picking import MOST
 
     with session(Role.READ) as s:
-        found = dead_letters(s.conn, s.workspace, error=error, lane=lane, flow=flow)
+        found = dead_letters(s.conn, s.workspace, error=error, lane=lane, flow=flow, most=MOST + 1)
+    if is_cut := len(found) > MOST:
+        click.echo(f"more than {MOST:,} match: the latest of them are counted", err=True)
+        del found[MOST:]
     kinds = by_kind(found)
     if form != "text":
         rows = [letter._asdict() | {"kind": letter.kind} for letter in found[:limit]]
         if form == "json":
             groups = [{"lane": kind.lane, "error": kind.error, "count": len(kind.letters)} for kind in kinds]
-            document({"total": len(found), "groups": groups, "dead": rows})
+            document({"total": len(found), "is_cut": is_cut, "groups": groups, "dead": rows})
         else:
             listing(form, rows, name="dead", columns=list(rows[0]) if rows else None)
         return
@@ -176,12 +180,13 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
 
 def _chosen(s: Any, options: dict[str, Any]) -> Any:
     from pipeline.burials import dead_letters
-    from pipeline.picking import Picked
+    from pipeline.picking import MOST, Picked
 
     told = {name: options[name] for name in ("lane", "flow")}
-    letters = [letter.item_id for letter in dead_letters(s.conn, s.workspace, error=options["error"], **told)]
+    letters = [letter.item_id for letter in dead_letters(s.conn, s.workspace, error=options["error"], most=MOST + 1, **told)]
     if not options["where"]:
-        return Picked(letters)
+        say_cut(is_cut=len(letters) > MOST)
+        return Picked(letters[:MOST])
     found = choose(s, told | {"state": "dead"}, options["where"])
     matching = set(found.items)
     found.items = [item for item in letters if item in matching]

@@ -30,7 +30,7 @@ def test_a_worker_that_thaws_after_its_lease_changes_nothing_and_works_on(plant:
     done = plant.rows("SELECT max(at), count(*) FROM moves")
     frozen.signal(signal.SIGCONT)
     plant.until(
-        lambda: frozen.log.read_text().count("worker.ready") == 1 and "batch.late" in frozen.log.read_text(),
+        lambda: frozen.log.read_text().count("worker.ready") == 1 and "claim.late" in frozen.log.read_text(),
         seconds=20,
         what="it said that it was late",
     )

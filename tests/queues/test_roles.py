@@ -41,7 +41,7 @@ WRITES: dict[str, dict[str, str]] = {
     "findings": {"INSERT": "propose review apply operate sweep"},
     "floors": {"INSERT": "operate"},
     "items": {"INSERT": "intake"},
-    "lane_minutes": {"INSERT": "propose apply", "UPDATE": "propose apply"},
+    "lane_minutes": {"INSERT": "propose apply", "UPDATE": "propose apply", "DELETE": "sweep"},
     "lanes": {"INSERT": "operate", "UPDATE": "operate"},
     "legal_moves": {},
     "moves": {"INSERT": "intake propose review apply operate sweep"},

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from pipeline.arrivals import revision_order
 from queues.embedded import attach_or_start, stop
 
 SEARCH = Path(__file__).parents[2] / "queues" / "migrations" / "sql" / "0001_search.sql"
@@ -79,10 +80,12 @@ def subject(number: int, title: str, body: str = "", **fields: Any) -> dict[str,
 
 
 def index(conn: Connection, *rows: dict[str, Any], workspace: UUID = HERE) -> int:
-    columns = [[row[name] for row in rows] for name in ("key", "revision", "kind", "state", "title", "body", "facts")]
+    columns: list[list[Any]] = [[row[name] for row in rows] for name in ("key", "revision", "kind", "state", "title", "body", "facts")]
+    ranks = [revision_order(row["revision"]) for row in rows]
+    columns[2:2] = [[rank for rank, _, _ in ranks], [number for _, number, _ in ranks]]
     named = [(row["key"], key) for row in rows for key in row["names"]]
     columns += [[one for one, _ in named], [other for _, other in named]]
-    arrays = ", ".join(["%s::text[]"] * 9)
+    arrays = ", ".join(f"%s::{kind}[]" for kind in ("text", "text", "smallint", "float8", *["text"] * 7))
     found = conn.execute(f"SELECT shopfloor.index_subjects(%s, %s, {arrays})", [workspace, FLOW, *columns]).fetchone()
     conn.execute("SELECT shopfloor.refresh_lexicon(%s, %s)", [workspace, FLOW])
     assert found
@@ -189,6 +192,13 @@ def test_a_newer_revision_replaces_and_an_older_one_does_not(conn):
 def test_the_newest_of_equal_keys_in_one_batch_wins(conn):
     index(conn, subject(1, "newest", revision="2026-03-01"), subject(1, "older", revision="2026-02-01"))
     assert (search(conn, "newest"), search(conn, "older")) == (["o/r#1"], [])
+
+
+def test_revisions_that_are_instants_compare_as_instants(conn):
+    index(conn, subject(1, "ten", revision="2024-05-01T10:00:00Z"))
+    assert index(conn, subject(1, "half past two", revision="2024-05-01T09:30:00-05:00")) == 1
+    assert index(conn, subject(1, "a moment later", revision="2024-05-01T14:30:00.5Z")) == 1
+    assert index(conn, subject(1, "two", revision="2024-05-01T16:00:00+02:00")) == 0
 
 
 def test_revisions_that_are_numbers_compare_as_numbers(conn):

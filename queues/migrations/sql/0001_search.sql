@@ -10,6 +10,8 @@ CREATE TABLE subjects (
     flow text NOT NULL,
     key text NOT NULL,
     revision text NOT NULL,
+    revision_rank smallint NOT NULL,
+    revision_number double precision NOT NULL,
     kind text NOT NULL,
     state text NOT NULL,
     title text NOT NULL,
@@ -19,6 +21,7 @@ CREATE TABLE subjects (
     PRIMARY KEY (workspace_id, flow, key)
 );
 COMMENT ON TABLE subjects IS 'the newest known revision of every row of an indexed flow, context rows included';
+COMMENT ON COLUMN subjects.revision_number IS 'with revision_rank, what intake compares this revision by; equal ones go by their text';
 COMMENT ON COLUMN subjects.facts IS 'the other normalised fields, as JSON text';
 COMMENT ON COLUMN subjects.words IS 'title (weight A), start of the body (B), and one lexeme @workspace/flow';
 
@@ -65,7 +68,7 @@ $$;
 
 CREATE FUNCTION index_subjects(
     workspace uuid, flow text,
-    keys text[], revisions text[], kinds text[], states text[], titles text[], bodies text[], facts text[],
+    keys text[], revisions text[], ranks smallint[], numbers double precision[], kinds text[], states text[], titles text[], bodies text[], facts text[],
     mention_from text[] DEFAULT '{}', mention_to text[] DEFAULT '{}'
 ) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
@@ -84,28 +87,23 @@ BEGIN
     -- overlap then lock in the same order.
     WITH offered AS (
         SELECT DISTINCT ON (o.key COLLATE "C") o.*
-        FROM unnest(keys, revisions, kinds, states, titles, bodies, facts) WITH ORDINALITY
-            AS o (key, revision, kind, state, title, body, facts, no)
-        ORDER BY o.key COLLATE "C", lpad(substring(o.revision FROM '^[0-9]{1,18}$'), 18, '0') DESC NULLS LAST,
-            o.revision COLLATE "C" DESC, o.no DESC
+        FROM unnest(keys, revisions, ranks, numbers, kinds, states, titles, bodies, facts) WITH ORDINALITY
+            AS o (key, revision, rank, number, kind, state, title, body, facts, no)
+        ORDER BY o.key COLLATE "C", o.rank DESC, o.number DESC, o.revision COLLATE "C" DESC, o.no DESC
     ),
     stored AS (
         INSERT INTO subjects AS s
-            (workspace_id, flow, key, revision, kind, state, title, body, facts, words)
-        SELECT index_subjects.workspace, index_subjects.flow, key, revision, kind, state, title,
+            (workspace_id, flow, key, revision, revision_rank, revision_number, kind, state, title, body, facts, words)
+        SELECT index_subjects.workspace, index_subjects.flow, key, revision, rank, number, kind, state, title,
             left(body, 65536), facts,
             subject_words(index_subjects.workspace, index_subjects.flow, title, body)
         FROM offered
         ORDER BY key COLLATE "C"
         ON CONFLICT (workspace_id, flow, key) DO UPDATE
-        SET revision = excluded.revision, kind = excluded.kind, state = excluded.state, title = excluded.title,
+        SET revision = excluded.revision, revision_rank = excluded.revision_rank, revision_number = excluded.revision_number, kind = excluded.kind, state = excluded.state, title = excluded.title,
             body = excluded.body, facts = excluded.facts, words = excluded.words
-        -- Revisions that are plain numbers compare as numbers, all others as text, byte by byte.
-        WHERE CASE
-            WHEN s.revision ~ '^[0-9]{1,18}$' AND excluded.revision ~ '^[0-9]{1,18}$'
-                THEN s.revision::bigint <= excluded.revision::bigint
-            ELSE s.revision COLLATE "C" <= excluded.revision COLLATE "C"
-        END
+        WHERE (s.revision_rank, s.revision_number, s.revision COLLATE "C")
+           <= (excluded.revision_rank, excluded.revision_number, excluded.revision COLLATE "C")
         RETURNING s.key
     )
     SELECT coalesce(array_agg(key), '{}') INTO written FROM stored;

@@ -81,6 +81,7 @@ BEGIN
     EXECUTE format('CREATE POLICY sweep_all ON %I TO ${prefix}sweep USING (true) WITH CHECK (true)', t);
   END LOOP;
 END $$$$;
+GRANT DELETE ON lane_minutes TO ${prefix}sweep;
 GRANT INSERT, UPDATE ON lane_minutes TO ${prefix}propose, ${prefix}apply;
 
 -- ------------------------------------------------------------------ review: moves alone; decisions go through decide()
@@ -121,11 +122,12 @@ GRANT EXECUTE ON FUNCTION lanes_due() TO ${prefix}sweep, ${prefix}operate;
 GRANT EXECUTE ON FUNCTION propose(uuid[], uuid[], text[], text[], text[], bytea[], bytea[], int[], text[], real[], text[], timestamptz[],
   int[], int[], text[], uuid[], int) TO ${prefix}propose;
 GRANT EXECUTE ON FUNCTION decide(uuid, bytea, uuid, bytea, text, text) TO ${prefix}review;
+GRANT EXECUTE ON FUNCTION approvals_stand(uuid, int) TO ${prefix}apply;
 GRANT EXECUTE ON FUNCTION resolve_apply(bytea, uuid, text, text) TO ${prefix}operate;
 GRANT EXECUTE ON FUNCTION void_proposals(uuid[], text) TO ${prefix}intake, ${prefix}operate, ${prefix}sweep;
 GRANT EXECUTE ON FUNCTION named_bytes(bytea[]) TO ${prefix}sweep, ${prefix}audit;
 GRANT EXECUTE ON FUNCTION extend_partitions() TO ${prefix}sweep;
-GRANT EXECUTE ON FUNCTION index_subjects(uuid, text, text[], text[], text[], text[], text[], text[], text[], text[], text[]),
+GRANT EXECUTE ON FUNCTION index_subjects(uuid, text, text[], text[], smallint[], float8[], text[], text[], text[], text[], text[], text[], text[]),
   refresh_lexicon(uuid, text) TO ${prefix}intake;
 GRANT EXECUTE ON FUNCTION search_subjects(uuid, text, integer[], text[], text[], text[], integer, integer),
   mentions_of(uuid, text, text[], integer), subjects_by_key(uuid, text, text[]) TO ${prefix}propose, ${prefix}review, ${prefix}read;
