@@ -66,6 +66,12 @@ def given(words: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def refuse_empty_stdin(words: Sequence[str], found: Sequence[str]) -> None:
+    """Raise BadInput when ids were to come from stdin and none did: what made them found nothing, which is no filter either."""
+    if "-" in words and not found:
+        raise BadInput("standard input held no ids: expected one a line", hint="nothing was done", code="input.empty")
+
+
 def ring(shop: Any, lanes: Iterable[str]) -> None:
     """Tell workers of new work, if a broker answers; the sweeper tells them within seconds anyway."""
     wanted = [lane for lane in lanes if lane]
@@ -113,7 +119,7 @@ def report(results: Sequence[Result], form: str, *, verb: str, more: Mapping[str
             click.echo(f"{results[0].outcome}: {results[0].id}  {printable(results[0].about)}".rstrip())
     else:
         columns = ["id", "about", "outcome", "why"] if form == "text" else ["id", "about", "outcome", "code", "why", "next"]
-        listing(form, rows, name="results", columns=columns, empty=f"nothing to {verb}")
+        listing(form, rows, name="results", columns=columns, empty=f"nothing to do for {verb}")
         if form == "text":
             _say_next([row for row in rows if row["next"]])
     if not refused:

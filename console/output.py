@@ -84,17 +84,26 @@ def in_csv(value: Any) -> Any:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows as aligned columns, cut to the terminal's width on a terminal and whole in a pipe."""
+    """Print rows as aligned columns, cut to the terminal's width on a terminal and whole in a pipe.
+
+    The last columns are left out where they do not fit at all; which, is said on stderr.
+    """
     width = terminal_width()
     cells, widths = _cells(rows, columns, cell)
+    left_out: list[str] = []
     if _total(widths) > width:
         cells, widths = _cells(
             rows, columns, lambda value: f"{value.astimezone():%m-%d %H:%M:%S}" if isinstance(value, datetime) else cell(value)
         )
-        widths = _fitted(widths, columns, width)
+        columns = list(columns)
+        while len(columns) > 1 and _total(_narrowest(widths[: len(columns)], columns)) > width:
+            left_out.insert(0, columns.pop())
+        cells, widths = [line[: len(columns)] for line in cells], _fitted(widths[: len(columns)], columns, width)
     for line in [[name.upper().replace("_", " ") for name in columns], *cells]:
         parts = (_cut(part, size, name).ljust(size) for part, size, name in zip(line, widths, columns, strict=True))
         click.echo("  ".join(parts).rstrip()[:width])
+    if left_out:
+        click.echo(f"left out: {', '.join(left_out)}; a wider terminal or --csv has them", err=True)
 
 
 def _cells(
@@ -115,16 +124,27 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def _fitted(widths: Sequence[int], columns: Sequence[str], most: int) -> list[int]:
-    """Return column widths that fit into `most`: ids are cut first, then the widest. A cut column tells more than one that is gone."""
-    left = list(widths)
-    while _total(left) > most and max(left) > _NARROWEST:
-        ids = [k for k, name in enumerate(columns) if (name == "id" or name.endswith("_id")) and left[k] > _NARROWEST]
-        left[(ids or [left.index(max(left))])[0]] -= 1
-    return left
-
-
 _NARROWEST = 8
+_NARROWEST_ID = 14
+"""With its … this much of an id holds its time to the millisecond: what is typed from it names one thing."""
+
+
+def _narrowest(widths: Sequence[int], columns: Sequence[str]) -> list[int]:
+    least = (_NARROWEST_ID if _is_id(name) else _NARROWEST for name in columns)
+    return [min(pair) for pair in zip(widths, least, strict=True)]
+
+
+def _is_id(column: str) -> bool:
+    return column == "id" or column.endswith("_id")
+
+
+def _fitted(widths: Sequence[int], columns: Sequence[str], most: int) -> list[int]:
+    """Return column widths that fit into `most`: ids are cut first, then the widest."""
+    left, least = list(widths), _narrowest(widths, columns)
+    while _total(left) > most and left != least:
+        able = [k for k in range(len(left)) if left[k] > least[k]]
+        left[next((k for k in able if _is_id(columns[k])), max(able, key=left.__getitem__))] -= 1
+    return left
 
 
 def terminal_width() -> int:

@@ -126,7 +126,7 @@ _MEANS: dict[str, tuple[type[ShopfloorError], str, str]] = {
     "SF401": (Denied, "denied.token", "shopfloor login, or check SHOPFLOOR_TOKEN"),
     "SF403": (Denied, "denied.role", "ask an admin: shopfloor token new --actor NAME --role operator"),
     "SF404": (NotFound, "not_found", "shopfloor apply list"),
-    "SF409": (Conflict, "apply.moved", "look again: shopfloor apply show"),
+    "SF409": (Conflict, "apply.moved", "look at all: shopfloor apply list"),
 }
 
 

@@ -98,7 +98,8 @@ def step(line: Line, works: Sequence[Work]) -> list[Step]:
             steps[one.work.item_id] = _unsent(one, apply_id)
             continue
         steps[one.work.item_id] = _send(line, one, apply_id)
-    failpoint("apply.sent")
+    if ready:
+        failpoint("apply.sent")
     return [steps[work.item_id] for work in works]
 
 

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 from contracts.errors import Conflict, NotFound
 from pipeline.envelope import ENVELOPE_KIND
 from queues.database import Connection, transaction
+from queues.predicates import UNREAD
 
 PAGE_ROWS = 2000
 """Rows of one page of results: what a reader holds in memory."""
@@ -27,10 +28,10 @@ def list_batches(conn: Connection, workspace: UUID, *, limit: int = 100, after: 
     return _rows(conn, workspace, _LIST, {"limit": limit, "after": after})
 
 
-_BATCH = """
+_BATCH = f"""
 SELECT b.id, b.flow, b.state, b.source, b.source_sha256, b.rows_read AS rows, b.accepted, b.rejected, b.duplicate,
-       b.context, b.submitter, b.as_of, b.created_at, b.finished_at, b.error, b.floor_id,
-       extract(epoch FROM coalesce(b.finished_at, clock()) - b.created_at)::float8 AS intake_seconds
+       b.context, b.submitter, b.as_of, b.created_at, b.finished_at, b.error, b.floor_id, ({UNREAD}) AS is_unread,
+       extract(epoch FROM coalesce(b.finished_at, b.read_at) - b.created_at)::float8 AS intake_seconds
   FROM batches b WHERE b.id = %(batch)s
 """
 # Orders of a batch are found through its items: the one index on a batch that grows with it.

@@ -88,7 +88,7 @@ def by_kind(found: Sequence[DeadLetter]) -> list[Kind]:
 _MOVES = """
 SELECT m.no, l.move, l.from_stage AS stage, m.fence, m.actor, m.reason, m.at
   FROM moves m JOIN legal_moves l ON l.number = m.legal
- WHERE m.item_id = %s AND m.reason <> '' ORDER BY m.no DESC LIMIT 20
+ WHERE m.item_id = %s ORDER BY m.no DESC LIMIT 20
 """
 _ATTEMPTS = """
 SELECT fence, stage, outcome, cause, started_at, ended_at, message FROM attempts

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 _START_SECONDS = 30.0
 _STOP_SECONDS = 40.0
 _STEADY_SECONDS = 10.0
+_FALLING = 2
 _SERVICES_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -131,6 +132,15 @@ class Crew:
                 log.warning("crew.ended", post=post.name, code=code, again_in_seconds=post.delay_seconds)
                 post.process, post.due_at = None, now + post.delay_seconds
 
+    def falling(self) -> list[str]:
+        """Return a line for each post that keeps ending soon after its start."""
+        now = time.monotonic()
+        return [
+            f"{post.name} ended {post.falls} times soon after its start; why stands in {self._log_dir / post.name}.log"
+            for post in self.posts
+            if post.falls >= _FALLING and (post.process is None or now - post.started_at <= _STEADY_SECONDS)
+        ]
+
     def stop(self) -> None:
         """Ask every process to drain, then end those that do not within 40 s."""
         running = [post.process for post in self.posts if post.process is not None and post.process.poll() is None]
@@ -172,8 +182,12 @@ def run_foreground(shop: Shop) -> int:
             signal.signal(number, told)
         crew.start()
         looked = time.monotonic()
+        falling: list[str] = []
         while not stop.wait(0.5):
             crew.look_after()
+            if (now := crew.falling()) != falling:
+                falling = now
+                record(unseparated=separation.gaps, falling=falling)
             if time.monotonic() - looked > _SERVICES_SECONDS:
                 _look_after_services(shop)
                 looked = time.monotonic()

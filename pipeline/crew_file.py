@@ -4,9 +4,9 @@ import contextlib
 import fcntl
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import psutil
 from contracts.errors import Conflict
@@ -32,6 +32,7 @@ def only_one(shop: Shop) -> Iterator[Callable[..., None]]:
         me = psutil.Process()
 
         def record(**more: object) -> None:
+            file.truncate(0)
             file.write(json.dumps({"pid": me.pid, "started": me.create_time(), **more}))
             file.flush()
 
@@ -78,10 +79,19 @@ def _process(said: dict[str, Any]) -> psutil.Process | None:
     return process if abs(process.create_time() - said["started"]) < 1 else None
 
 
-def unseparated(shop: Shop) -> list[str]:
-    """Return what the running crew could not separate although it is root; a line each, with the remedy."""
+class Trouble(NamedTuple):
+    """What the running crew says is not as it should be; a line each, with the remedy."""
+
+    unseparated: Sequence[str] = ()
+    """What it could not separate although it is root."""
+    falling: Sequence[str] = ()
+    """Posts that end again and again."""
+
+
+def trouble(shop: Shop) -> Trouble:
+    """Return what the running crew says is not as it should be; nothing where none runs."""
     with contextlib.suppress(OSError, ValueError, KeyError, psutil.Error):
         said = said_by_crew(shop)
         if _process(said) is not None:
-            return list(said["unseparated"])
-    return []
+            return Trouble(said["unseparated"], said.get("falling", ()))
+    return Trouble()

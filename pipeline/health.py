@@ -12,6 +12,7 @@ import psycopg
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
 from pipeline.compose import Shop
+from pipeline.crew_file import trouble
 from pipeline.inline import lanes_of
 from pipeline.publish import floor_in_force
 from pipeline.sweeper import NAME as SWEEPER
@@ -58,6 +59,8 @@ def examine(shop: Shop) -> Iterator[Sign]:
     except psycopg.Error as error:
         yield Sign("database", "failure", f"it stopped answering: {type(error).__name__}", "shopfloor doctor", 6)
     yield _broker(shop)
+    for line in trouble(shop).falling:
+        yield Sign("crew", "failure", line, "mend what it says, then: shopfloor down --workers-only && shopfloor up", 1)
     yield _folder("store", shop.store.folder, "bodies over 64 KiB")
     yield _folder("tracker", shop.tracker_dir, "what the applier tracker changes")
     yield Sign("cells", "notice", "cells run as trusted code inside the worker: row security guards against mistakes, not against them")

@@ -25,11 +25,28 @@ _DAYS_OPEN = 90
 """A proposal that nobody answered for this long gets a fresh look instead."""
 
 
+_DRIFTED = """
+SELECT p.item_id, p.precondition_sha256,
+       coalesce((SELECT f.message FROM findings f WHERE f.item_id = p.item_id AND f.code = 'apply.drifted' ORDER BY f.fence DESC LIMIT 1), 'the target changed')
+  FROM proposals p WHERE p.item_id = ANY(%s) AND p.state = 'drifted'
+"""
+
+
 def step(line: Line, works: Sequence[Work]) -> list[Step]:
     """Return for each item: its verdict, and on to a clearance, the archive, rework, a person or a refusal."""
     load_products(line, works)
     subjects = _cited_subjects(line, works)
-    return [_judge(line, work, subjects) for work in works]
+    drifted = _drifted(line, [work for work in works if work.claimed.drifts])
+    return [_judge(line, work, subjects, drifted) for work in works]
+
+
+def _drifted(line: Line, works: Sequence[Work]) -> Mapping[tuple[UUID, bytes], str]:
+    """Return, by item and precondition, what had changed in the target of proposals that drifted."""
+    if not works:
+        return {}
+    with transaction(line.conn, {work.claimed.workspace_id for work in works}):
+        rows = line.conn.execute(_DRIFTED, [[work.item_id for work in works]]).fetchall()
+    return {(item, precondition): message for item, precondition, message in rows}
 
 
 def _cited_subjects(line: Line, works: Sequence[Work]) -> Mapping[tuple[UUID, str, str], dict[str, Any]]:
@@ -48,7 +65,9 @@ def _cited_subjects(line: Line, works: Sequence[Work]) -> Mapping[tuple[UUID, st
     return found
 
 
-def _judge(line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]]) -> Step:
+def _judge(
+    line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]], drifted: Mapping[tuple[UUID, bytes], str]
+) -> Step:  # fmt: skip
     contract, product, claimed = line.contract(work), work.product, work.claimed
     assert product is not None
     assert work.contract_id is not None
@@ -77,7 +96,7 @@ def _judge(line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict
     if failed:
         return _failed(work, verdict, failed)
     if isinstance(product.outcome, Proposal):
-        return _propose(line, work, contract, verdict, product.outcome)
+        return _propose(line, work, contract, verdict, product.outcome, drifted)
     return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, finding=_finding_of(product.value), records=[verdict])
 
 
@@ -132,7 +151,9 @@ def _unresolved(work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, A
     return findings
 
 
-def _propose(line: Line, work: Work, contract: Contract, verdict: Verdict, proposal: Proposal) -> Step:
+def _propose(
+    line: Line, work: Work, contract: Contract, verdict: Verdict, proposal: Proposal, drifted: Mapping[tuple[UUID, bytes], str]
+) -> Step:  # fmt: skip
     claimed, product = work.claimed, work.product
     assert product is not None
     flow = line.floor(work).flow(claimed.flow)
@@ -147,6 +168,12 @@ def _propose(line: Line, work: Work, contract: Contract, verdict: Verdict, propo
         epoch=claimed.rounds + 1,
         item=str(work.item_id),
     )
+    if changed := drifted.get((work.item_id, envelope.precondition_sha256)):
+        # It would drift again: nobody is asked to approve in vain.
+        return stay(
+            work, "escalate", note=f"{changed} since it was taken in"[:300], wait=Wait.HUMAN, records=[verdict],
+            waiting_on="a newer revision of it (take one in), or a person: requeue it once the target is as it was",
+        )  # fmt: skip
     row = ProposalRow(
         new_id(claimed.moved_at), work.item_id, proposal.action.name, proposal.action.target, flow.applier or "", envelope.sha256,
         envelope.precondition_sha256, envelope.epoch, _finding_of(product.value), proposal.confidence, f"cell:{contract.name}",

@@ -25,6 +25,9 @@ ELSEWHERE = {
 """Variables that are read before or outside these settings."""
 
 
+LEAST_MEMORY_MB = 256
+
+
 class _Unfit(ValueError):
     """A value that does not fit. Its message follows the setting's name, and holds nothing that may be a secret."""
 
@@ -40,6 +43,13 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _memory(text: str) -> int:
+    found = _whole(0, 1_048_576)(text)
+    if 0 < found < LEAST_MEMORY_MB:
+        raise _unfit(text, f"0 for no limit, or {LEAST_MEMORY_MB} and more: a worker itself takes a hundred")
+    return found
 
 
 def _seconds(least: float, most: float) -> Callable[[str], float]:
@@ -137,7 +147,7 @@ class Settings:
     step_seconds: float = _setting(
         300.0, _seconds(1, 86400), "how long one batch may take in one worker before its leases are left to run out"
     )
-    memory_mb: int = _setting(2048, _whole(0, 1_048_576), "MiB of memory that one worker may take; 0: no limit")
+    memory_mb: int = _setting(2048, _memory, "MiB of memory that one worker may take, 256 or more; 0: no limit")
     sweep_seconds: float = _setting(1.0, _seconds(0.1, 60), "pause between two rounds of the sweeper")
     tracker_dir: Path | None = _setting(None, Path, "folder that the applier `tracker` writes to; unset: tracker/ in the data folder")
     github_url: str = _setting("https://api.github.com", _web, "REST address for the applier `github`")
@@ -168,6 +178,9 @@ def load(**given: Any) -> Settings:
     for name in os.environ:
         if name.startswith(PREFIX) and name not in KNOWN and name not in ELSEWHERE:
             raise BadSetting(f"{name} is not a setting", hint=_nearest(name))
+    if os.environ.get("SHOPFLOOR_FAIL"):
+        from pipeline import failpoints  # noqa: F401 - refuses what it cannot arm, before anything starts
+
     found = {}
     for name, one in KNOWN.items():
         text = os.environ.get(name, "")
@@ -184,7 +197,7 @@ def _nearest(name: str) -> str:
     import difflib  # here: it is needed for this message alone
 
     near = difflib.get_close_matches(name, [*KNOWN, *ELSEWHERE], 1)
-    return f"did you mean {near[0]}? " if near else "see: shopfloor settings"
+    return f"did you mean {near[0]}?" if near else "see: shopfloor settings"
 
 
 def described(settings: Settings) -> list[dict[str, Any]]:

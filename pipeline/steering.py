@@ -175,8 +175,8 @@ def _cannot(stands: Standing, name: str) -> Conflict:
         return Conflict(f"{stands.name} is being worked on", hint=hint)
     if stands.stage == Stage.INTAKE:
         return Conflict(f"{stands.name} waits for its batch to be complete", hint=hint)
-    verb = name.replace("_", " ")
-    return Conflict(f"{stands.name} is {stands.stage}/{stands.state}: there is no {verb} from there", hint=hint)
+    verb = {"send_back": "rework"}.get(name, name)
+    return Conflict(f"{stands.name} is {stands.stage}/{stands.state}: {verb} is not for what stands there", hint=hint)
 
 
 _LOCK = "SELECT FROM queue WHERE item_id = ANY(%s) ORDER BY item_id FOR NO KEY UPDATE"

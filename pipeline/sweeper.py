@@ -2,7 +2,9 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -28,11 +30,18 @@ _ABANDONED_SECONDS = 600.0
 
 _DEAD_CLAIMS = "SELECT id FROM claims WHERE closed_at IS NULL AND until < clock() ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED"
 _THEIRS = """
-SELECT q.item_id, q.fence, q.stage, q.lane, q.crashes,
+SELECT q.item_id, q.fence, q.stage, q.lane, q.crashes, q.workspace_id, (SELECT worker_id FROM claims WHERE id = q.claim_id),
        (SELECT (convert_from(k.body, 'UTF8')::json #>> '{limits,attempts,crash}')::int FROM contracts k WHERE k.id = q.contract_id)
   FROM queue q WHERE q.claim_id = ANY(%s) ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
 """
 """With the ceiling of crashes that the item's contract sets, null where it sets none."""
+
+
+# Under the worker whose lease it was: nobody else adds to its minutes any more.
+_FAILED = """
+INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, failed) VALUES (%s, %s, date_trunc('minute', clock()), %s, %s)
+ON CONFLICT (minute, lane, workspace_id, worker_id) DO UPDATE SET failed = lane_minutes.failed + excluded.failed
+"""
 
 
 def expire_leases(conn: Connection) -> int:
@@ -42,7 +51,8 @@ def expire_leases(conn: Connection) -> int:
         if not dead:
             return 0
         planned = []
-        for item, fence, stage, lane, crashes, ceiling in conn.execute(_THEIRS, [dead, _MOST]).fetchall():
+        failed: Counter[tuple[UUID, str, UUID]] = Counter()
+        for item, fence, stage, lane, crashes, workspace, worker, ceiling in conn.execute(_THEIRS, [dead, _MOST]).fetchall():
             last = crashes + 1 >= (ceiling or CEILINGS[Cause.CRASH])
             route = Route(
                 (move("bury" if last else "expire", Stage(stage), State.LEASED),),
@@ -50,8 +60,11 @@ def expire_leases(conn: Connection) -> int:
                 ("the lease ran out: its worker died or hung",),
                 cause=Cause.CRASH,
             )
+            failed[workspace, lane, worker] += 1
             planned.append(Planned(item, fence, route, delay_seconds=0.0 if last else backoff_seconds(Cause.CRASH, crashes + 1)))
         perform(conn, planned, by=NAME)
+        for (workspace, lane, worker), count in sorted(failed.items(), key=str):
+            conn.execute(_FAILED, [workspace, lane, worker, count])
         for claim in dead:
             close_if_empty(conn, claim)
     failpoint("sweep.expired")

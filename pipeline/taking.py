@@ -104,7 +104,7 @@ def refuse_unfit(wanted: FromFile, found: Report) -> None:
         )
     if wanted.is_strict and found.rejected:
         first = found.first_rejects[0]
-        at = f", {first.field}" if first.field else ""
+        at = f", {first.field}" if first.field and not first.message.startswith(first.field) else ""
         raise BadInput(
             f"{found.rejected} of {found.rows} rows would be rejected; nothing was taken in. "
             f"First: line {first.line}, byte {first.byte_offset}{at}: {first.message} [{first.code}]",

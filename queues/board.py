@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from contracts.lifecycle import LINE, Reason, Stage, State
 from queues.database import Connection, transaction
-from queues.predicates import AT_LIMIT, DUE, OVER_RATE, PAUSED, SERVED, SILENT
+from queues.predicates import AT_LIMIT, DUE, OVER_RATE, PAUSED, SERVED, SILENT, UNREAD
 
 WINDOW_MINUTES = 5
 """What `finished`, `failed` and `net_flow` look back over."""
@@ -75,6 +75,8 @@ class Board:
     oldest_dead_seconds: float | None
     pauses: list[dict[str, Any]]
     workers: list[dict[str, Any]]
+    unread: list[dict[str, Any]]
+    """Batches whose intake is gone before its last row: id, flow, source, rows read, seconds since then."""
     sweeper: str | None
     """`running`, `late`, or None when it cannot be told."""
     totals: dict[str, int] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Board:
     @property
     def needs_attention(self) -> bool:
         """True when something is stalled, unserved or dead: what `status --check` exits 1 for."""
-        return self.dead > 0 or self.sweeper == "late" or self.is_abandoned or any(lane.stalled for lane in self.lanes)
+        return self.dead > 0 or bool(self.unread) or self.sweeper == "late" or self.is_abandoned or any(lane.stalled for lane in self.lanes)
 
     @property
     def is_abandoned(self) -> bool:
@@ -153,6 +155,9 @@ SELECT extract(epoch FROM clock() - min(b.finished_at))::float8 FROM batches b
  WHERE b.state <> 'reading'
    AND EXISTS (SELECT FROM queue q WHERE q.wait = 'dependency' AND q.waiting_on = 'batch ' || b.id)
 """
+_UNREAD = f"""
+SELECT b.id, b.flow, b.source, b.rows_read, extract(epoch FROM clock() - b.read_at)::float8 AS seconds FROM batches b WHERE {UNREAD} ORDER BY b.id LIMIT 20
+"""
 # Only the name of a session is read here; it is visible to every role. Behind a pooler it may not be.
 _SWEEPERS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sweeper')"
 
@@ -167,6 +172,7 @@ def read_board(conn: Connection, workspace: UUID) -> Board:
             workers = cursor.execute(_WORKERS).fetchall()
             pauses = _standing_pauses(conn, workspace)
             totals = cursor.execute(_TOTALS).fetchone() or {}
+            unread = cursor.execute(_UNREAD).fetchall()
             now, unreleased, seen = conn.execute(f"SELECT clock(), ({_UNRELEASED}), ({_SWEEPERS})").fetchone() or (
                 None,
                 None,
@@ -188,6 +194,7 @@ def read_board(conn: Connection, workspace: UUID) -> Board:
         oldest_dead_seconds=max((row["oldest_seconds"] for row in dead), default=None),
         pauses=pauses,
         workers=workers,
+        unread=unread,
         sweeper="late" if overdue > OVERDUE_SECONDS else "running" if seen else None,
         totals=totals | {"in_queue": in_queue, "ended": totals.get("accepted", 0) - in_queue},
     )
@@ -267,12 +274,14 @@ def _explain_stall(lane: Lane, unserved: int, overdue: int, *, moving: bool) -> 
             "shopfloor sweeper",
         )
     elif unserved and lane.workers:
-        lane.stalled = f"{unserved} items are pinned to a contract version that no live worker has the code for"
+        pinned = "1 item is" if unserved == 1 else f"{unserved} items are"
+        lane.stalled = f"{pinned} pinned to a contract version that no live worker has the code for"
         lane.remedy = "shopfloor contract list"
     elif unserved:
         lane.stalled, lane.remedy = f"no live worker serves it: {unserved} items stand ready", serve
     elif lane.silent:
-        lane.stalled = f"the worker of {lane.silent} leased items sends no heartbeat; when their lease ends they go to another"
+        leased = "a leased item" if lane.silent == 1 else f"{lane.silent} leased items"
+        lane.stalled = f"the worker of {leased} sends no heartbeat; when the lease ends another takes over"
         lane.remedy = f"shopfloor items --lane {lane.lane} --reason silent"
     elif lane.ready and not moving and (lane.oldest_ready_seconds or 0.0) > IDLE_SECONDS:
         lane.stalled = f"{lane.workers} live workers serve it and none takes work: the doorbell does not reach them"

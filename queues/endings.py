@@ -34,9 +34,20 @@ def one_row(conn: Connection, statement: str, *values: object) -> dict[str, Any]
         return cursor.execute(statement, values).fetchone()
 
 
-def say_dead(row: dict[str, Any]) -> Said:
+_IN_FLIGHT = "SELECT EXISTS (SELECT FROM applies WHERE item_id = %s AND state IN ('intent', 'unknown'))"
+
+
+def say_dead(conn: Connection, row: dict[str, Any]) -> Said:
     """Return why an item is a dead letter, from its queue row and the note of the move that buried it."""
     item = row["item_id"]
+    in_flight = conn.execute(_IN_FLIGHT, [item]).fetchone()
+    if in_flight and in_flight[0]:
+        return Said(
+            f"dead letter of lane {row['lane']}: {row['note'] or 'its last attempt ended badly'}; its action may have been sent, and nobody knows its effect",
+            "it stays until somebody asks the target, then replays it",
+            None,
+            (f"shopfloor apply probe {item}", f"shopfloor dead show {item}", f"shopfloor dead replay {item}"),
+        )
     return Said(
         f"dead letter of lane {row['lane']}: {row['note'] or 'its last attempt ended badly'}",
         "it stays until somebody replays or prunes it",

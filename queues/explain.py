@@ -15,7 +15,7 @@ from queues.database import Connection
 from queues.endings import Said, lasting, one_row, say_archived, say_dead
 from queues.finding import Found
 from queues.mover import COUNTERS
-from queues.predicates import AT_LIMIT, SERVES
+from queues.predicates import ALIVE, AT_LIMIT, SERVES
 from queues.waits import say_approval, say_dependency, say_human, say_unknown
 
 _MOST_AHEAD = 10_000
@@ -67,7 +67,7 @@ def why(conn: Connection, found: Found) -> Why:
     if row is None:
         row, said = say_archived(conn, found.item_id)
     elif row["state"] == State.DEAD:
-        said = say_dead(row)
+        said = say_dead(conn, row)
     else:
         said = SENTENCES[Reason(row["reason"])](conn, row)
     return Why(
@@ -163,12 +163,11 @@ SELECT l.max_active, {AT_LIMIT} AS at_limit
   FROM queue q LEFT JOIN lanes l ON l.workspace_id = q.workspace_id AND l.name = q.lane
  WHERE q.item_id = %s
 """
-_LAST_SERVED = """
-SELECT w.name, extract(epoch FROM clock() - w.beat_at)::float8 AS seconds, k.name || '@' || k.version AS contract,
-       k.sha256 = ANY (w.runs) AS has_code
+_LAST_SERVED = f"""
+SELECT w.name, extract(epoch FROM clock() - w.beat_at)::float8 AS seconds, k.name || '@' || k.version AS contract, ({ALIVE}) AS is_alive
   FROM queue q LEFT JOIN contracts k ON k.id = q.contract_id AND q.stage = 'workcell'
   JOIN workers w ON q.lane = ANY (w.lanes)
- WHERE q.item_id = %s ORDER BY has_code DESC NULLS LAST, w.beat_at DESC LIMIT 1
+ WHERE q.item_id = %s ORDER BY is_alive DESC, w.beat_at DESC LIMIT 1
 """
 
 
@@ -178,9 +177,9 @@ def _slot(conn: Connection, row: dict[str, Any]) -> Said:
         words = f"lane {row['lane']} is at its limit of {lane['max_active']} items in work"
         return Said(words, "it starts when one of them is done", None, (f"shopfloor items --lane {row['lane']} --state leased",))
     last = one_row(conn, _LAST_SERVED, row["item_id"])
-    if last and last["contract"] and not last["has_code"]:
+    if last and last["contract"] and last["is_alive"]:
         return Said(
-            f"pinned to contract {last['contract']}, for which no worker of lane {row['lane']} has the code",
+            f"pinned to contract {last['contract']}, for which no live worker of lane {row['lane']} has the code",
             "nothing, until a worker of the release with that version starts beside the others",
             None,
             (f"shopfloor contract show {last['contract']}", f"shopfloor cancel {row['item_id']}"),

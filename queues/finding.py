@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from contracts.errors import BadInput, NotFound, ShopfloorError
 from contracts.excerpts import printable
-from contracts.lifecycle import ARCHIVED, Reason, Stage, State, Wait
+from contracts.lifecycle import ARCHIVED, LINE, Reason, Stage, State, Wait
 from queues.database import Connection
 
 _ID = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
@@ -133,11 +133,16 @@ def filter_of(conn: Connection, said: Mapping[str, Any]) -> Filter:
 
     What is not said is left out, and a state in which items have ended looks there. Call inside a transaction over the workspace.
     Raises BadInput for an empty word: it would mean everything, and is a variable that was never set.
+    Raises NotFound for a lane or flow that never was.
     """
     for name, value in said.items():
         if value == "":
             raise BadInput(f"--{name} is empty: expected a value, or no --{name} at all", code="input.empty")
     wanted = {name: value for name, value in said.items() if value}
+    if "lane" in wanted and not _holds(conn, _LANE_KNOWN, {"lane": wanted["lane"], "plain": [stage.value for stage in LINE]}):
+        raise NotFound(f"no lane {printable(wanted['lane'])!r}: no worker ever served it and nothing is in it", hint="shopfloor status")
+    if "flow" in wanted and not _holds(conn, "SELECT EXISTS (SELECT FROM batches WHERE flow = %(flow)s)", wanted):
+        raise NotFound(f"no flow {printable(wanted['flow'])!r}: nothing was ever taken in for it", hint="shopfloor floor show")
     if "order" in wanted:
         wanted["order"] = find_item(conn, wanted["order"]).order_id
     if "batch" in wanted:
@@ -145,6 +150,16 @@ def filter_of(conn: Connection, said: Mapping[str, Any]) -> Filter:
     if "state" in wanted and is_archived_state(wanted["state"]):
         wanted["archived"] = True
     return Filter(**wanted)
+
+
+_LANE_KNOWN = """
+SELECT %(lane)s = ANY (%(plain)s) OR EXISTS (SELECT FROM workers WHERE %(lane)s = ANY (lanes)) OR EXISTS (SELECT FROM queue WHERE lane = %(lane)s)
+"""
+
+
+def _holds(conn: Connection, question: str, values: Mapping[str, Any]) -> bool:
+    row = conn.execute(question, values).fetchone()
+    return bool(row and row[0])
 
 
 # OFFSET 0: the view is asked row by row as the page is walked in order of ids, never for the whole queue at once.

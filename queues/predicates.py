@@ -29,7 +29,10 @@ OVER_RATE = f"""coalesce((SELECT l.per_minute <= {STARTED}
    FROM shopfloor.lanes l WHERE l.workspace_id = q.workspace_id AND l.name = q.lane AND l.per_minute IS NOT NULL), false)"""
 """The lane has started as many items in this minute and workspace as it may."""
 
-SERVES = """(w.stopped_at IS NULL AND w.beat_at > shopfloor.clock() - interval '30 seconds' AND q.lane = ANY (w.lanes)
+ALIVE = "w.stopped_at IS NULL AND w.beat_at > shopfloor.clock() - interval '30 seconds'"
+"""The worker `w` was heard of lately."""
+
+SERVES = f"""({ALIVE} AND q.lane = ANY (w.lanes)
    AND (NOT starts_with(q.lane, 'cell.') OR (SELECT k.sha256 FROM shopfloor.contracts k WHERE k.id = q.contract_id) = ANY (w.runs)))"""
 """The worker `w` lives and serves the lane; that of a cell, with the code for the contract that the item is pinned to."""
 
@@ -38,6 +41,14 @@ SERVED = f"EXISTS (SELECT FROM shopfloor.workers w WHERE {SERVES})"
 
 RUNS = "(%(runs)b::bytea[] IS NULL OR q.contract_id IN (SELECT k.id FROM shopfloor.contracts k WHERE k.sha256 = ANY (%(runs)b::bytea[])))"
 """Who claims has the code for the contract that the item is pinned to; with no list of contracts, the lane needs none."""
+
+READER = """EXISTS (SELECT FROM pg_locks l
+   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+     AND (l.classid::bigint << 32 | l.objid::bigint) = (('x' || right(replace(b.id::text, '-', ''), 16))::bit(64)::bigint & 9223372036854775807))"""
+"""The intake of the batch `b` lives: its session holds the lock that `batch_book` takes for it."""
+
+UNREAD = f"b.state = 'reading' AND b.read_at < shopfloor.clock() - interval '10 seconds' AND NOT {READER}"
+"""Rows of the batch `b` are missing, and nobody reads them."""
 
 SILENT = "c.beat_at < shopfloor.clock() - (c.until - c.beat_at) / 3"
 """The claim `c` of a leased item has had no heartbeat for a third of its lease."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from queues.database import Connection
 from queues.endings import Said, lasting, one_row
+from queues.predicates import UNREAD
 
 _PROPOSAL = """
 SELECT p.id, p.action, p.target, p.adapter, p.state, p.expires_at, c.tier, c.needed, c.state AS clearance, c.due_at,
@@ -45,7 +46,7 @@ _FINDINGS = "SELECT code, message FROM findings WHERE item_id = %s ORDER BY fenc
 def say_human(conn: Connection, row: dict[str, Any]) -> Said:
     """Return who asked for a person, and what was found."""
     item = row["item_id"]
-    found = [f"{code}: {message}" for code, message in conn.execute(_FINDINGS, [item])]
+    found = list(dict.fromkeys(f"{code}: {message}" for code, message in conn.execute(_FINDINGS, [item])))
     words = f"waits for {row['waiting_on']}"
     words += f"; {row['actor']} asked: {row['note']}" if row["note"] else ""
     words += f"; found: {'; '.join(found)}" if found else ""
@@ -76,7 +77,9 @@ def say_unknown(conn: Connection, row: dict[str, Any]) -> Said:
     )
 
 
-_BATCH = "SELECT state, rows_read, finished_at FROM batches WHERE id = %s::uuid"
+_BATCH = f"""
+SELECT b.state, b.rows_read, b.finished_at, ({UNREAD}) AS unread, extract(epoch FROM clock() - b.read_at)::float8 AS seconds FROM batches b WHERE b.id = %s::uuid
+"""
 
 
 def say_dependency(conn: Connection, row: dict[str, Any]) -> Said:
@@ -88,6 +91,13 @@ def say_dependency(conn: Connection, row: dict[str, Any]) -> Said:
     if batch["state"] != "reading":
         words = f"batch {name}, which it waited for, is {batch['state']}"
         return Said(words, "the sweeper releases it within a second", None, ("shopfloor sweeper --once",))
+    if batch["unread"]:
+        return Said(
+            f"waits until batch {name} is complete: {batch['rows_read']} rows so far, and its intake has been gone for {lasting(batch['seconds'])}",
+            "the same `shopfloor intake` goes on from there; if nobody types it, the batch is ended after ten minutes and what is in starts",
+            None,
+            (f"shopfloor batch show {name}",),
+        )
     return Said(
         f"waits until batch {name} is complete: {batch['rows_read']} rows so far, the intake still reads",
         "the end of the intake releases it; an intake that died goes on when the same command is run again",

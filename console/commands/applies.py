@@ -43,7 +43,7 @@ def list_(state: str | None, adapter: str | None, limit: int, cursor: str | None
         found = applies(s.conn, s.workspace, state=state, adapter=adapter, before=before, most=limit + 1)
     shown, more = found[:limit], len(found) > limit
     if form == "json":
-        document({"applies": shown, "cursor": shown[-1]["id"] if more else None})
+        document({"applies": shown, "next_cursor": shown[-1]["id"] if more else None})
         return
     names = ["id", "state", "action", "target", "adapter", "finding", "intent_at", "finished_at"]
     listing(

@@ -162,6 +162,10 @@ def _tell(found: dict[str, Any]) -> None:
     click.echo(f"  {printable(found['source'])}, submitted by {printable(found['submitter'])}, {cell(found['created_at'])}")
     if found["as_of"]:
         click.echo(f"  ages count from {cell(found['as_of'])}")
+    if found["is_unread"]:
+        click.echo(
+            "  its intake is gone: type the same `shopfloor intake` again, it goes on from there; else it is ended after ten minutes"
+        )
     if found["error"]:
         click.echo(f"  ended early: {printable(found['error'])}")
     click.echo(
@@ -184,7 +188,7 @@ def _result_line(row: dict[str, Any]) -> str:
     if became == "open":
         became = f"open ({row['reason']})"
     did = " ".join(part for part in (row["action"], row["proposal_state"]) if part)
-    said = f"{row['outcome']:<9}  {became:<16}  {row['finding'] or '–':<24}  {did}"
+    said = f"{row['outcome']:<9}  {became:<20}  {row['finding'] or '–':<24}  {did}"
     return f"{row['row_no']:>8}  {printable(row['subject'] or '–'):<32}  {said}".rstrip()
 
 

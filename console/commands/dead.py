@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from console.acting import ITEM, ITEMS, Span, carry_out, given, report
+from console.acting import ITEM, ITEMS, Span, carry_out, given, refuse_empty_stdin, report
 from console.choosing import choose, say_cut, where_option
 from console.output import cell, document, formats, listing, printable
 from contracts.errors import BadInput
@@ -166,6 +166,7 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
     from pipeline.picking import named
 
     words = given(options["items"])
+    refuse_empty_stdin(options["items"], words)
     said = any(options[name] for name in ("error", "lane", "flow", "where", "every"))
     if bool(words) == said:
         raise BadInput(

@@ -1,10 +1,11 @@
 """review approve, reject, rework: a person's answer to one proposal or to a group that asks for the same thing."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from console.acting import Result, given, many_need_yes, report, ring
+from console.acting import Result, given, many_need_yes, refuse_empty_stdin, report, ring
 from console.output import cell, formats
 from contracts.errors import BadInput, Conflict, NotFound, ShopfloorError
 
@@ -82,6 +83,7 @@ def _decide(answer: str, outcome: str, options: dict[str, Any]) -> None:
     from pipeline.clearances import Answer, decide_all
 
     words = given(options["proposals"])
+    refuse_empty_stdin(options["proposals"], words)
     _check(answer, words, options)
     verb, dry_run, form = f"review {answer if answer != 'return' else 'rework'}", options["dry_run"], options["form"]
     with session(Role.REVIEW) as s:
@@ -134,6 +136,8 @@ def _ballots(s: Any, words: Sequence[str], options: dict[str, Any]) -> tuple[lis
 
 
 def _must_match(one: dict[str, Any], wanted: str | None) -> None:
+    if wanted and not re.fullmatch("[0-9a-fA-F]{64}", wanted.strip()):
+        raise BadInput(f"--hash {wanted[:70]!r}: expected the 64 hex digits that `review show` prints")
     if wanted and one["sha256"].hex() != wanted.strip().lower():
         raise Conflict(
             f"proposal {one['id']} has another hash than was shown: {one['sha256'].hex()}, --hash says {wanted[:64]}",

@@ -17,7 +17,7 @@ from console.output import document, formats, printable, progress, progress_done
 @click.option("--rejects", "rejects_path", metavar="FILE", help="write rejected rows here, a JSON line each")
 @click.option("--max-rejects", metavar="N|P%", help="stop when more rows are rejected; the batch fails, rows before stand (exit 2)")
 @click.option("--expect-rows", metavar="N", type=click.IntRange(0), help="refuse a file that holds another number of rows (exit 2)")
-@click.option("--as-of", metavar="INSTANT", help="what ages count from; unset: the newest revision in the source")
+@click.option("--as-of", metavar="INSTANT", help="what ages count from; unset: the newest revision in the source that is not in the future")
 @click.option("--wait", is_flag=True, help="until every order has ended or waits for a person")
 @click.option("--timeout", default="10m", show_default=True, type=Span(), help="for --wait: 30s, 10m, 2h")
 @formats()
@@ -40,6 +40,7 @@ def intake(file: str, **options: Any) -> None:
     from pipeline.taking import only_flow, open_intake, preview_file, take_file
 
     wanted = _wanted(file, options)
+    options["is_table"] = (options["kind"] or file.lower().removesuffix(".gz").rpartition(".")[2]) in ("csv", "tsv")
     limit = reject_limit(options["max_rejects"]) if options["max_rejects"] else None
     # What the parts log is for services; a person gets one line of our own.
     configure("error")
@@ -136,7 +137,7 @@ def _wait(here: Any, report: Any, figures: dict[str, Any], options: dict[str, An
 
 def place(bad: Any) -> str:
     """Return a rejected row in one line: where, which field, what was wrong, which code."""
-    field = f", {bad.field}" if bad.field else ""
+    field = f", {bad.field}" if bad.field and not bad.message.startswith(bad.field) else ""
     return f"line {bad.line}, byte {bad.byte_offset}{field}: {printable(bad.message)} [{bad.code}]"
 
 
@@ -174,9 +175,11 @@ def _say(report: Any, figures: dict[str, Any], options: dict[str, Any]) -> None:
     )
     for bad in report.first_rejects:
         click.echo(f"  {place(bad)}")
+    if any(bad.code == "intake.type" and "got a string" in bad.message for bad in report.first_rejects) and options["is_table"]:
+        click.echo("  fields of CSV are text until they are declared: --cast number=int, say, once for each column")
     if report.rejected > len(report.first_rejects):
         click.echo(f"  … and {report.rejected - len(report.first_rejects)} more")
-    if "ends" in figures:
+    if figures.get("ends"):
         click.echo("orders: " + ", ".join(f"{count} {state}" for state, count in figures["ends"].items()))
     if report.batch_id is not None:
         click.echo(f"next: shopfloor batch show {report.batch_id}")

@@ -27,7 +27,7 @@ def up(foreground: bool, form: str) -> None:
     if foreground:
         raise SystemExit(crew.run_foreground(shop))
     pid = crew.start_background(shop)
-    gaps = crew_file.unseparated(shop)
+    gaps = crew_file.trouble(shop).unseparated
     if form == "json":
         document({"pid": pid, "data_dir": shop.data_dir, "posts": list(crew.roster(shop)), "unseparated": gaps})
         return

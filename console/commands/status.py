@@ -29,20 +29,26 @@ def status(check: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.crew_file import unseparated
+    from pipeline.crew_file import trouble
     from queues.board import read_board
 
     with session(Role.READ) as here:
         board = read_board(here.conn, here.workspace)
         broker = _broker(here.shop)
         name = here.shop.settings.workspace
-        gaps = unseparated(here.shop)
-    attention = board.needs_attention or broker is False
+        crew = trouble(here.shop)
+    attention = board.needs_attention or broker is False or bool(crew.falling)
     if form == "json":
-        document({"workspace": name, "broker": _up(broker), "unseparated": gaps} | board.as_dict() | {"ok": not attention})
+        document(
+            {"workspace": name, "broker": _up(broker), "unseparated": crew.unseparated, "falling": crew.falling}
+            | board.as_dict()
+            | {"ok": not attention}
+        )
     else:
         _say(board, name, broker, brief=check)
-        for gap in gaps if not check else ():
+        for line in crew.falling:
+            click.echo(_paint(f"  crew     {printable(line)}", "red"))
+        for gap in crew.unseparated if not check else ():
             click.echo(_paint(f"  crew     not separated: {printable(gap)}", "yellow"))
     if check and attention:
         raise SystemExit(1)
@@ -97,7 +103,7 @@ _COLUMNS = {
     "WORK": 6,
 }  # fmt: skip
 """Heads of the columns with their widths; with the lane's name they fit into 100 characters."""
-_DROPPED = ("NET", "FAIL", "HELD", "SILENT")
+_DROPPED = ("NET", "FAIL", "SILENT", "HELD")
 """Left out, in this order, where a terminal is narrower; `status --json` has them all."""
 
 
@@ -135,6 +141,9 @@ def _say_attention(board: "Board", broker: bool | None) -> None:
         oldest = f", oldest {age(board.oldest_dead_seconds)}"
         letters = f"{board.dead:,} dead letter{'' if board.dead == 1 else 's'}{oldest}"
         click.echo(_paint(f"  dead     {letters}  →  shopfloor dead list", "red"))
+    for batch in board.unread:
+        gone = f"batch {batch['id']} has had no reader for {age(batch['seconds'])}, {batch['rows_read']:,} rows are in"
+        click.echo(_paint(f"  intake   {gone}  →  type its `shopfloor intake` again: it goes on from there", "red"))
     if board.is_abandoned and not any(lane.stalled for lane in board.lanes):
         click.echo(_paint("  workers  none is alive: what people decide is not followed  →  shopfloor up", "red"))
     if board.sweeper == "late":

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import click
-from console.acting import ITEMS, Span, carry_out, given, report
+from console.acting import ITEMS, Span, carry_out, given, refuse_empty_stdin, report
 from console.choosing import choose, where_option
 from console.output import formats
 from contracts.errors import BadInput
@@ -110,6 +110,7 @@ def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[s
     from pipeline.picking import named
 
     words = given(options["items"])
+    refuse_empty_stdin(options["items"], words)
     said = {name: options[name] for name in _FILTERS if options[name]}
     if bool(words) == bool(said or options["where"]):
         raise BadInput(

@@ -1,6 +1,8 @@
 """One damaged or refused row must not take its neighbours along, and is not tried for ever."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -8,12 +10,16 @@ import pytest
 from console.benchmarks.reference import row
 from contracts.floor import parse_floor
 from contracts.lifecycle import CEILINGS, Cause, Role
+from contracts.nouns import Draft, Outcome
 from pipeline import failpoints
 from pipeline.clearances import Answer, Ballot, decide_all
 from pipeline.compose import Shop
 from pipeline.people import ensure_actor, issue_token
 from pipeline.publish import publish_floor
-from queues.database import Connection
+from pipeline.steering import requeue
+from queues.database import Connection, transaction
+from queues.explain import Why, why
+from queues.finding import find_item
 from tests.chaos.account import violations
 from tests.chaos.plant import AS_OF, FLOOR, seed_tracker
 from tests.line import Clock, Road, issue, merged
@@ -85,6 +91,33 @@ def test_what_drifts_between_a_lost_intent_and_its_recovery_is_not_applied(
     assert admin.execute("SELECT state FROM proposals ORDER BY epoch LIMIT 1").fetchall() == [("drifted",)]
     assert json.loads(path.read_text())["applied"] == []
 
+    # What would drift again is not asked about again, until a person says that the target is as it was.
+    assert line.states() == {"archive/done": 1, "qa/waiting": 1}
+    told = why_of(shop, _item(line, 1))
+    assert told.reason == "human"
+    assert "a newer revision" in told.words
+    assert told.words.count("apply.drifted") == 1
+    path.write_text(json.dumps(document))
+    _requeue(shop, _item(line, 1))
+    line.run()
+    _approve_all(shop, admin)
+    line.sweep()
+    line.run()
+    assert line.states() == {"archive/done": 2}
+    assert len(json.loads(path.read_text())["applied"]) == 1
+    assert violations(admin) == []
+
+
+def why_of(shop: Shop, item: str) -> Why:
+    with shop.connect(Role.READ) as conn, transaction(conn, shop.workspace_id(conn)):
+        return why(conn, find_item(conn, item))
+
+
+def _requeue(shop: Shop, item: str) -> None:
+    with shop.connect(Role.OPERATE) as conn:
+        [done] = requeue(conn, shop.workspace_id(conn), [UUID(item)], by="ada", why="the title was put back")
+    assert done.error is None
+
 
 def _approve_all(shop: Shop, admin: Connection) -> None:
     with shop.connect(Role.OPERATE) as conn:
@@ -97,3 +130,20 @@ def _approve_all(shop: Shop, admin: Connection) -> None:
     with shop.connect(Role.REVIEW) as conn:
         decided = decide_all(conn, workspace, token, ballots, Answer.APPROVE, "seen", by="ada")
     assert not [one.error for one in decided if one.error]
+
+
+def test_an_outcome_that_is_no_json_breaks_the_contract_and_runs_nothing_twice(line: Road, admin: Connection) -> None:
+    cell, ran = line.registry.by_name["reference"], []
+
+    def run(item: Any, bench: Any) -> Outcome:
+        ran.append(item["id"])
+        return Draft(value={"score": float("nan")}) if item["id"] == 4 else cell.code.run(item, bench)
+
+    line.registry.by_sha256[cell.contract.sha256] = replace(cell, code=replace(cell.code, run=run))
+    line.take_in([row(number) for number in range(1, 9)], flow="reference")
+    line.run()
+    assert line.states()["archive/done"] == 7
+    assert Counter(ran) == Counter(dict.fromkeys(range(1, 9), 1) | {4: ran.count(4)})
+    causes = admin.execute("SELECT DISTINCT cause FROM attempts WHERE outcome = 'accident'").fetchall()
+    assert causes == [("contract",)]
+    assert violations(admin) == []

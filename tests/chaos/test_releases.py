@@ -79,7 +79,8 @@ def test_what_the_old_release_left_waits_for_its_code_and_says_so(plant: Plant, 
     old, new = tmp_path / "old", tmp_path / "new"
     registry = _release(plant, old, V1, 1)
     plant.hire("sweeper", "sweeper")
-    plant.hire("old", argv=serving(old, "route"))
+    plant.hire("old", argv=serving(old, LANES))
+    assert plant.run("pause", "cell:teller", "--why", "a release").returncode == 0
     _take_in(plant, tmp_path, registry, 1, 30)
     plant.until(lambda: plant.states() == {"workcell/ready": 30}, seconds=20, what="routed by the old release")
     leaver = plant.posts["old"]
@@ -89,11 +90,12 @@ def test_what_the_old_release_left_waits_for_its_code_and_says_so(plant: Plant, 
 
     registry = _release(plant, new, V2, -1)
     plant.hire("new", argv=serving(new, LANES))
+    assert plant.run("resume", "cell:teller").returncode == 0
     _take_in(plant, tmp_path, registry, 101, 30)
     plant.until(lambda: plant.states() == {"workcell/ready": 30, "archive/done": 30}, seconds=20, what="the new release's own work done")
     told = json.loads(plant.run("why", "7", "--json").stdout)
     assert told["reason"] == "slot"
-    assert told["words"] == "pinned to contract teller@1.0.0, for which no worker of lane cell.teller has the code"
+    assert told["words"] == "pinned to contract teller@1.0.0, for which no live worker of lane cell.teller has the code"
     listed = json.loads(plant.run("contract", "list", "--json").stdout)["contracts"]
     assert {row["version"]: row["on_the_line"] for row in listed if row["name"] == "teller"} == {"1.0.0": 30, "2.0.0": 0}
     board = json.loads(plant.run("status", "--json").stdout)

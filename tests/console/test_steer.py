@@ -15,7 +15,7 @@ from queues.database import Connection, transaction
 from queues.finding import Filter
 from queues.mover import Planned, Route, perform
 from tests.hands import intend, lease, push, waiting_for_a_person
-from tests.line import Road
+from tests.line import Road, issue
 from tests.people import ballot, look, person, propose
 
 
@@ -233,7 +233,7 @@ def test_a_rule_that_is_none_does_nothing_and_one_without_an_answer_says_for_whi
     assert "looked at 2 payloads, 1 of them had no answer and do not match, such as acme/widgets#2: " in some.stderr
     assert "there is no field" in some.stderr
     none = cli("cancel", "--where", "item.number + 1", "--yes")
-    assert (none.exit_code, none.stdout) == (0, "nothing to cancel\n")
+    assert (none.exit_code, none.stdout) == (0, "nothing to do for cancel\n")
     assert "expected true or false" in none.stderr
     assert look(admin, "SELECT count(*) FROM queue") == [1]
 
@@ -265,3 +265,14 @@ def test_an_operator_cannot_move_an_item_past_its_reviewers(shop: Shop, road: Ro
     with shop.connect(Role.OPERATE) as conn, pytest.raises(InsufficientPrivilege), transaction(conn, workspace):
         [(fence,)] = conn.execute("SELECT fence FROM queue WHERE item_id = %s", [one.item_id]).fetchall()
         perform(conn, [Planned(one.item_id, fence, Route((APPROVE,), "apply.tracker"))], by="ops")
+
+
+def test_a_name_that_nothing_bears_is_refused_and_not_taken_for_nothing(road: Road, cli: Any) -> None:
+    road.take_in([issue(1)])
+    for option, said in (("--lane", "no lane 'nope'"), ("--flow", "no flow 'nope'")):
+        for command in (["cancel", option, "nope", "--yes"], ["items", option, "nope"]):
+            refused = cli(*command)
+            assert (refused.exit_code, said in refused.stderr) == (3, True), refused.stderr
+    assert cli("items", "--lane", "qa").exit_code == 0, "an empty lane is a lane"
+    empty = cli("cancel", "-", "--yes", input="\n")
+    assert (empty.exit_code, "standard input held no ids" in empty.stderr) == (2, True), empty.stderr

@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 from pipeline.compose import Shop
+from pipeline.crew import Crew
 from pipeline.crew_file import running
+from pipeline.separation import Separation
 from queues.embedded import inspect
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +63,20 @@ def test_down_stops_the_rest_when_the_database_is_gone(tmp_path: Path) -> None:
     left = [process.info for process in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(process.info["cmdline"] or [])]
     assert left == []
     shutil.rmtree(folder)
+
+
+def test_a_post_that_keeps_ending_is_told_with_where_it_says_why(tmp_path: Path, shop: Shop) -> None:
+    crew = Crew({"propose-1": ["false"]}, log_dir=tmp_path, separation=Separation(shop.settings))
+    crew.start()
+    deadline = time.monotonic() + 30
+    while not crew.falling() and time.monotonic() < deadline:
+        crew.look_after()
+        time.sleep(0.05)
+    assert crew.falling() == [f"propose-1 ended 2 times soon after its start; why stands in {tmp_path}/propose-1.log"]
+    crew.stop()
+
+
+def test_a_failpoint_that_is_none_is_refused_before_anything_starts(cli: Any) -> None:
+    for command in ("up", "status"):
+        refused = cli(command, env={"SHOPFLOOR_FAIL": "nope:kill"})
+        assert (refused.exit_code, "SHOPFLOOR_FAIL: expected" in refused.stderr) == (2, True), refused.stderr

@@ -58,6 +58,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(monkeypatch: pytest
         ("WORKERS", "0"),
         ("WORKERS", "65"),
         ("WORKERS", "true"),
+        ("MEMORY_MB", "64"),
         ("LEASE_SECONDS", "nan"),
         ("LEASE_SECONDS", "inf"),
         ("LEASE_SECONDS", "30s"),

@@ -7,6 +7,8 @@ from uuid import UUID
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Cause, Role, State, Wait, move
+from pipeline.batch_book import _hold
+from pipeline.compose import Shop
 from pipeline.turns import Turns, take
 from queues.board import Board, Lane, read_board
 from queues.claims import Claim
@@ -201,3 +203,25 @@ def test_the_board_counts_each_reason_as_the_scheduler_does(
     pause(operate, workspace, scope_of(operate, workspace, "flow:issue-sweep"), why="freeze", by="ada")
     assert judged()["paused"] == shown()["paused"] == 6
     assert [one["scope"] for one in board().pauses][-1] == "flow:issue-sweep"
+
+
+def test_a_batch_whose_intake_is_gone_needs_attention_and_one_that_is_read_does_not(
+    road: Road, shop: Shop, board: Any, admin: Connection
+) -> None:
+    road.take_in([issue(1)])
+    admin.execute("UPDATE batches SET state = 'reading', finished_at = NULL, read_at = clock() - interval '1 minute'")
+    [(batch,)] = admin.execute("SELECT id FROM batches").fetchall()
+    [gone] = board().unread
+    assert (gone["id"], gone["rows_read"]) == (batch, 1)
+    assert board().needs_attention
+    with shop.connect(Role.INTAKE) as conn:
+        assert _hold(conn, batch, until=0)
+        assert board().unread == []
+
+
+def test_what_died_in_a_lane_is_counted_as_failed(road: Road, board: Any, clock: Clock) -> None:
+    road.take_in([issue(1)])
+    lease(road)
+    clock.advance(31)
+    assert road.sweep()["expired"] == 1
+    assert (lane_of(board(), "route").failed, lane_of(board(), "route").failed_share) == (1, 1.0)

@@ -1,5 +1,6 @@
 """Many people at one proposal: exactly one outcome, whatever the order."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -8,12 +9,13 @@ from typing import Any
 import pytest
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
+from pipeline import failpoints
 from pipeline.clearances import Answer, decide
 from pipeline.compose import Shop
 from pipeline.steering import cancel
 from pipeline.sweeper import lapse_proposals
 from queues.database import Connection
-from tests.line import Road
+from tests.line import Clock, Road
 from tests.people import ballot, look, person, propose
 
 pytestmark = pytest.mark.races
@@ -106,6 +108,25 @@ def test_an_approver_who_is_disabled_before_the_apply_has_approved_nothing(shop:
     assert look(admin, "SELECT count(*) FROM applies") == [0]
     assert look(admin, "SELECT state FROM proposals ORDER BY epoch") == ["expired", "open"]
     assert road.states()["qa/waiting"] == 1
+
+
+def test_an_approver_who_is_disabled_between_the_intent_and_its_recovery_has_approved_nothing(
+    shop: Shop, road: Road, admin: Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [one] = propose(road, 1)
+    ada = person(shop, "ada", "reviewer")
+    with shop.connect(Role.REVIEW) as conn:
+        decide(conn, shop.workspace_id(conn), ada, ballot(one), Answer.APPROVE, "", by="ada")
+    monkeypatch.setitem(failpoints._ARMED, "apply.intent", ("raise", 1))
+    road.run()
+    assert look(admin, "SELECT state FROM applies") == ["intent"]
+    admin.execute("UPDATE actors SET disabled_at = shopfloor.clock() WHERE name = 'ada'")
+
+    clock.advance(seconds=60)
+    road.run()
+
+    assert look(admin, "SELECT state FROM applies") == ["failed"]
+    assert [path.name for path in shop.tracker_dir.rglob("*.json") if json.loads(path.read_text())["applied"]] == []
 
 
 def test_twenty_approvals_of_one_person_count_once(shop: Shop, road: Road, admin: Connection) -> None:

@@ -85,6 +85,19 @@ def test_a_heartbeat_renews_what_is_held_and_never_a_lease_that_ran_out(
         heart.stop()
 
 
+def test_a_worker_that_was_taken_for_dead_lives_again_with_its_next_beat(shop: Shop, admin: Connection) -> None:
+    worker_id = new_id()
+    with shop.connect(Role.PROPOSE) as conn:
+        workers.register(conn, worker_id, name="one", host="here", pid=1, lanes=["route"])
+    admin.execute("UPDATE workers SET stopped_at = shopfloor.clock()")
+    heart = Heartbeat(lambda: shop.connect(Role.PROPOSE), worker_id, lease_seconds=1, limit_seconds=60, on_hang=lambda claim: None)
+    heart.start()
+    try:
+        _wait(lambda: admin.execute("SELECT stopped_at FROM workers").fetchall() == [(None,)])
+    finally:
+        heart.stop()
+
+
 def test_a_claim_held_too_long_is_given_up_and_its_worker_told(road: Road, shop: Shop, workspace: UUID) -> None:
     told = threading.Event()
     heart = Heartbeat(lambda: shop.connect(Role.PROPOSE), new_id(), lease_seconds=0.3, limit_seconds=0.2, on_hang=lambda claim: told.set())

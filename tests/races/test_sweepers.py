@@ -4,11 +4,14 @@ import threading
 from typing import Any
 
 import pytest
+from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.compose import Shop
+from pipeline.people import token_sha256
 from pipeline.sweeper import sweep, upkeep
-from queues.database import Connection
+from queues.database import Connection, transaction
 from tests.line import Clock, Road, issue
+from tests.people import person, propose
 
 pytestmark = pytest.mark.races
 
@@ -94,3 +97,36 @@ def test_rows_of_a_month_that_has_no_partition_yet_stop_neither_upkeep_nor_the_l
     road.run()
 
     assert road.states() == {"archive/done": 1}
+
+
+def _decide_by_hand(shop: Shop, road: Road, count: int) -> None:
+    """Approve proposals as `psql` would: by the database's function alone, which moves no item."""
+    ada = person(shop, "ada", "reviewer")
+    proposals = propose(road, count)
+    with shop.connect(Role.REVIEW) as conn, transaction(conn, shop.workspace_id(conn)):
+        for one in proposals:
+            conn.execute(
+                "SELECT decide(%s, %s, (SELECT id FROM clearances WHERE proposal_id = %s), %s, 'approve', '')",
+                [new_id(), token_sha256(ada), one.id, one.sha256],
+            )
+
+
+def test_a_decision_that_nobody_followed_for_days_is_followed_by_upkeep(road: Road, shop: Shop, clock: Clock) -> None:
+    _decide_by_hand(shop, road, 2)
+    clock.advance(seconds=3 * 86_400)
+    assert road.sweep()["followed"] == 0
+    with shop.connect(Role.SWEEP) as conn:
+        upkeep(conn)
+    assert road.states()["apply/ready"] == 2
+
+
+def test_an_approval_that_expired_before_it_was_followed_holds_up_no_other(road: Road, shop: Shop, admin: Connection) -> None:
+    _decide_by_hand(shop, road, 2)
+    first = admin.execute("SELECT id FROM proposals ORDER BY id LIMIT 1").fetchone()
+    assert first
+    admin.execute("ALTER TABLE proposals DISABLE TRIGGER identity_stays")
+    admin.execute("UPDATE proposals SET expires_at = clock() - interval '1 second' WHERE id = %s", first)
+
+    assert road.sweep()["followed"] == 2
+    assert (road.states()["apply/ready"], road.states()["rework/ready"]) == (1, 1)
+    assert admin.execute("SELECT state FROM proposals ORDER BY id").fetchall() == [("expired",), ("approved",)]

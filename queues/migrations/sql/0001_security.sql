@@ -81,8 +81,8 @@ BEGIN
     EXECUTE format('CREATE POLICY sweep_all ON %I TO ${prefix}sweep USING (true) WITH CHECK (true)', t);
   END LOOP;
 END $$$$;
+GRANT INSERT, UPDATE ON lane_minutes TO ${prefix}propose, ${prefix}apply, ${prefix}sweep;
 GRANT DELETE ON lane_minutes TO ${prefix}sweep;
-GRANT INSERT, UPDATE ON lane_minutes TO ${prefix}propose, ${prefix}apply;
 
 -- ------------------------------------------------------------------ review: moves alone; decisions go through decide()
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}review;
