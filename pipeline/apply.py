@@ -19,6 +19,7 @@ from contracts.errors import ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import CEILINGS, DRIFT, Cause, Stage, Wait
 from contracts.nouns import Action, Finding
+from contracts.proposals import ApplyState, ProposalState
 from pipeline.envelope import action_id, action_of, differing
 from pipeline.failpoints import failpoint
 from pipeline.line import Line
@@ -89,7 +90,7 @@ def step(line: Line, works: Sequence[Work]) -> list[Step]:
     for one in ready:
         apply_id = one.apply_id or intents.get(one.work.item_id)
         if apply_id is None and not one.live:
-            steps[one.work.item_id] = _drifted(one, "expired", "the approval no longer holds", {})
+            steps[one.work.item_id] = _drifted(one, ProposalState.EXPIRED, "the approval no longer holds", {})
             continue
         if apply_id is None:
             steps[one.work.item_id] = stay(one.work, "give_back", note="the lease or the approval ended before the intent")
@@ -133,7 +134,7 @@ def _compare(one: Approved) -> Step | None:
     if one.is_settled:
         return onward(one.work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="applied, by a person's word", finding=one.finding)
     if not one.live:
-        return _drifted(one, "expired", "the approval no longer holds", {})
+        return _drifted(one, ProposalState.EXPIRED, "the approval no longer holds", {})
     declared = one.action.precondition
     try:
         seen = one.adapter.observe(one.action.target, sorted(declared))
@@ -143,17 +144,17 @@ def _compare(one: Approved) -> Step | None:
         return _later(one, error)
     changed = sorted(name for name, value in declared.items() if seen.get(name) != value)
     if changed:
-        return _drifted(one, "drifted", f"the target changed in {', '.join(changed)}", seen)
+        return _drifted(one, ProposalState.DRIFTED, f"the target changed in {', '.join(changed)}", seen)
     return None
 
 
-def _drifted(one: Approved, state: str, message: str, seen: dict[str, Any]) -> Step:
+def _drifted(one: Approved, state: ProposalState, message: str, seen: dict[str, Any]) -> Step:
     work = one.work
     observation = canonical({"target": one.action.target, "seen": seen})
     return Step(
         DRIFT, Stage.REWORK.value, note=message, cause=Cause.DRIFT, finding=one.finding,
         # An earlier intent that certainly had no effect ends with its proposal.
-        applied=ApplyEnd(one.proposal_id, state, one.apply_id, "failed" if one.apply_id else "", canonical({"refused": message[:500]})),
+        applied=ApplyEnd(one.proposal_id, state, one.apply_id, ApplyState.FAILED if one.apply_id else None, canonical({"refused": message[:500]})),
         records=[
             finding_row(work, Finding(code=f"apply.{state}", message=message)),
             Body(work.item_id, hashlib.sha256(observation).digest(), work.claimed.workspace_id, observation),
@@ -195,7 +196,13 @@ def _unsent(one: Approved, apply_id: UUID) -> Step:
     """Return an approved item to its lane, and withdraw the intent that this group made: it was certainly not acted on."""
     if one.apply_id:
         return not_begun(one.work)
-    end = ApplyEnd(one.proposal_id, "approved", apply_id, "failed", canonical({"withdrawn": "not sent: the items before it were slow"}))
+    end = ApplyEnd(
+        one.proposal_id,
+        ProposalState.APPROVED,
+        apply_id,
+        ApplyState.FAILED,
+        canonical({"withdrawn": "not sent: the items before it were slow"}),
+    )
     return not_begun(one.work, applied=end)
 
 
@@ -220,7 +227,7 @@ def _send(line: Line, one: Approved, apply_id: UUID) -> Step:
 
 
 def _applied(one: Approved, apply_id: UUID, receipt: bytes) -> Step:
-    end = ApplyEnd(one.proposal_id, "applied", apply_id, "applied", receipt)
+    end = ApplyEnd(one.proposal_id, ProposalState.APPLIED, apply_id, ApplyState.APPLIED, receipt)
     return onward(one.work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="applied", finding=one.finding, applied=end)
 
 
@@ -228,7 +235,7 @@ def _failed(work: Work, proposal_id: UUID, message: str, apply_id: UUID | None) 
     receipt = canonical({"refused": message[:500]})
     return stay(
         work, "refuse", note=message[:300], finding="apply.failed",
-        applied=ApplyEnd(proposal_id, "failed", apply_id, "failed", receipt),
+        applied=ApplyEnd(proposal_id, ProposalState.FAILED, apply_id, ApplyState.FAILED, receipt),
         records=[finding_row(work, Finding(code="apply.failed", message=message[:500]))],
     )  # fmt: skip
 
@@ -270,5 +277,5 @@ def _unknown(one: Approved, apply_id: UUID, message: str, *, after_seconds: floa
         return accident(one.work, Cause.TRANSIENT, message, ceiling=CEILINGS[Cause.TRANSIENT], after_seconds=after_seconds)
     return stay(
         one.work, "escalate", note=message[:300], wait=Wait.UNKNOWN, waiting_on="a person: look at the target, then apply probe or cancel",
-        applied=ApplyEnd(one.proposal_id, "unknown", apply_id, "unknown", canonical({"unknown": message[:500]})),
+        applied=ApplyEnd(one.proposal_id, ProposalState.UNKNOWN, apply_id, ApplyState.UNKNOWN, canonical({"unknown": message[:500]})),
     )  # fmt: skip

@@ -14,6 +14,7 @@ import psycopg
 from contracts.errors import Conflict, Denied, NotFound, ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import APPROVE, REJECT, RETURN, Stage, State, lane_of
+from contracts.proposals import ClearanceState
 from pipeline.people import token_sha256
 from queues.database import Connection, transaction
 from queues.marks import await_another
@@ -104,7 +105,7 @@ def decide(
                 [new_id(), token_sha256(token), clearance, ballot.sha256, answer.value, reason],
             ).fetchone()
             assert answered is not None
-            state = str(answered[0])
+            state = ClearanceState(answered[0])
             if stands is None or (stands[2], stands[3]) != (Stage.QA, State.WAITING):
                 seen = f"{stands[2]}/{stands[3]}" if stands else "no longer on the line"
                 raise Conflict(
@@ -128,28 +129,32 @@ def _follow(
     workspace: UUID,
     item: UUID,
     fence: int,
-    state: str,
+    state: ClearanceState,
     adapter: str,
     needed: int,
     reason: str,
     by: str,
 ) -> str:
     """Move the item to where its clearance sends it and return the lane to ring; empty when nothing is due there."""
-    note = reason[:300]
-    if state == "open":
+    if state is ClearanceState.OPEN:
         await_another(conn, item, f"another reviewer than {by}; {needed} have to approve")
         return ""
-    route = {
-        "cleared": Route((APPROVE,), lane_of(Stage.APPLY, applier=adapter), (note,)),
-        "refused": Route((REJECT,), lane_of(Stage.QA), (note,), finding="rejected"),
-        "returned": Route((RETURN,), lane_of(Stage.REWORK), (note,)),
-    }[state]
-    if state == "returned" and reason:
+    route = after_decision(state, adapter, reason[:300])
+    if state is ClearanceState.RETURNED and reason:
         conn.execute(_NOTE, [item, new_id(), workspace, fence, reason])
     moved = perform(conn, [Planned(item, fence, route)], by=by)
     if moved.refused:
         raise Conflict(f"item {item} moved while it was being decided on", hint=f"shopfloor why {item}", code="review.moved")
-    return "" if state == "refused" else route.lane
+    return "" if state is ClearanceState.REFUSED else route.lane
+
+
+def after_decision(state: ClearanceState, adapter: str, note: str) -> Route:
+    """Return where an item goes whose clearance was cleared, refused or returned."""
+    return {
+        ClearanceState.CLEARED: Route((APPROVE,), lane_of(Stage.APPLY, applier=adapter), (note,)),
+        ClearanceState.REFUSED: Route((REJECT,), lane_of(Stage.QA), (note,), finding="rejected"),
+        ClearanceState.RETURNED: Route((RETURN,), lane_of(Stage.REWORK), (note,)),
+    }[state]
 
 
 _MEANS: dict[str, tuple[type[ShopfloorError], str, str]] = {

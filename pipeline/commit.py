@@ -187,9 +187,11 @@ def _end_applies(conn: Connection, done: Sequence[tuple[Work, Step]]) -> None:
     sent = [end for end in ends if end.apply_id]
     if sent:
         conn.execute(
-            _END_APPLIES, [[end.apply_id for end in sent], [end.apply_state for end in sent], [end.receipt for end in sent]], prepare=True
+            _END_APPLIES,
+            [[end.apply_id for end in sent], [str(end.apply_state) for end in sent], [end.receipt for end in sent]],
+            prepare=True,
         )
-    conn.execute(_END_PROPOSALS, [[end.proposal_id for end in ends], [end.proposal_state for end in ends]], prepare=True)
+    conn.execute(_END_PROPOSALS, [[end.proposal_id for end in ends], [end.proposal_state.value for end in ends]], prepare=True)
 
 
 _COUNT = """

@@ -6,6 +6,7 @@ from uuid import UUID
 from artifacts.shelf import ProposalRow
 from contracts.identity import new_id
 from contracts.lifecycle import Stage, State, Wait, move
+from contracts.proposals import ClearanceState
 from pipeline.failpoints import failpoint
 from pipeline.work import Step, Work
 from queues.database import Connection
@@ -48,7 +49,7 @@ def propose(conn: Connection, finished: Finished) -> tuple[Finished, list[UUID]]
     for proposal_id, clearance in found:
         work, step = by_proposal[proposal_id]
         held.add(work.item_id)
-        if step.move.name == "clear" and clearance != "cleared":
+        if step.move.name == "clear" and clearance != ClearanceState.CLEARED:
             # The pod's autonomy was lowered meanwhile: people decide.
             step.move, step.lane = move("ask", Stage.QA, State.LEASED), Stage.QA.value
             step.wait, step.waiting_on = Wait.APPROVAL, "a reviewer"

@@ -9,8 +9,10 @@ from uuid import UUID
 import psycopg
 import structlog
 from contracts.errors import ShopfloorError
-from contracts.lifecycle import APPROVE, CEILINGS, LAPSE, REJECT, RELEASE, RETURN, Cause, Role, Stage, State, lane_of, move
+from contracts.lifecycle import CEILINGS, LAPSE, RELEASE, Cause, Role, Stage, State, lane_of, move
+from contracts.proposals import ClearanceState
 from pipeline.batch_book import fail_abandoned
+from pipeline.clearances import after_decision
 from pipeline.collecting import keep_collecting
 from pipeline.compose import Shop
 from pipeline.failpoints import failpoint
@@ -112,19 +114,14 @@ def follow_decisions(conn: Connection, *, days: int = 1) -> int:
     """
     with transaction(conn, None):
         rows = conn.execute(_DECIDED, [days, _MOST]).fetchall()
-        late = [item for item, _, state, _, is_late in rows if state == "cleared" and is_late]
+        late = [item for item, _, state, _, is_late in rows if state == ClearanceState.CLEARED and is_late]
         if late:
             conn.execute("SELECT void_proposals(%s, 'expired')", [late])
-        planned = [Planned(item, fence, _LAPSED if item in late else _after(state, adapter)) for item, fence, state, adapter, _ in rows]
+        planned = [
+            Planned(item, fence, _LAPSED if item in late else after_decision(ClearanceState(state), adapter, "decided"))
+            for item, fence, state, adapter, _ in rows
+        ]
         return len(perform(conn, planned, by=NAME).done)
-
-
-def _after(state: str, adapter: str) -> Route:
-    return {
-        "cleared": Route((APPROVE,), lane_of(Stage.APPLY, applier=adapter), ("decided",)),
-        "refused": Route((REJECT,), lane_of(Stage.QA), ("decided",), finding="rejected"),
-        "returned": Route((RETURN,), lane_of(Stage.REWORK), ("decided",)),
-    }[state]
 
 
 _EXPIRED = """

@@ -8,6 +8,7 @@ from uuid import UUID
 from artifacts.shelf import Record
 from contracts.lifecycle import Cause, Move, Stage, State, Wait, move
 from contracts.nouns import Evidence, Finding, Outcome
+from contracts.proposals import ApplyState, ProposalState
 from queues.claims import Claimed
 
 
@@ -29,10 +30,10 @@ class ApplyEnd(NamedTuple):
     """The end of one apply and of its proposal."""
 
     proposal_id: UUID
-    proposal_state: str
+    proposal_state: ProposalState
     apply_id: UUID | None = None
     """None when nothing was sent: the target had drifted, or the approval no longer held."""
-    apply_state: str = ""
+    apply_state: ApplyState | None = None
     receipt: bytes = b""
 
 

@@ -84,7 +84,9 @@ def _say(board: "Board", workspace: str, broker: bool | None, *, brief: bool) ->
     workers = f"{len(board.workers)} worker{'' if len(board.workers) == 1 else 's'}"
     sweeper = board.sweeper or "?"
     head = f"workspace {workspace}  ·  {workers}  ·  sweeper {sweeper}  ·  broker {_up(broker) or '?'}"
-    click.echo(f"{head}  ·  {board.at.astimezone():%Y-%m-%d %H:%M:%S%z}")
+    at = board.at.astimezone()
+    dated = f"{head}  ·  {at:%Y-%m-%d %H:%M:%S%z}"
+    click.echo(dated if len(dated) <= terminal_width() else f"{head}  ·  {at:%H:%M:%S}")
     click.echo()
     say_lanes(board.lanes)
     for one in board.waiting:
@@ -99,7 +101,7 @@ def _say(board: "Board", workspace: str, broker: bool | None, *, brief: bool) ->
 
 
 _COLUMNS = {
-    "READY": 8, "ACTIVE": 8, "SILENT": 8, "WAIT": 7, "HELD": 7, "DEAD": 6, "OLDEST": 8, "DONE/5m": 9, "FAIL": 6, "NET": 8,
+    "READY": 8, "ACTIVE": 8, "SILENT": 7, "WAIT": 7, "HELD": 7, "DEAD": 6, "OLDEST": 8, "DONE/5m": 9, "FAIL": 6, "NET": 9,
     "WORK": 6,
 }  # fmt: skip
 """Heads of the columns with their widths; with the lane's name they fit into 100 characters."""
@@ -157,9 +159,9 @@ def _say_totals(totals: dict[str, Any]) -> None:
     plural = "" if totals["batches"] == 1 else "es"
     click.echo(
         f"  totals   {totals['batches']:,} batch{plural}{reading}: {totals['rows']:,} rows = {totals['accepted']:,} accepted"
-        f" ({totals['context']:,} context) + {totals['rejected']:,} rejected + {totals['duplicate']:,} duplicate"
+        f" + {totals['rejected']:,} rejected + {totals['duplicate']:,} duplicate"
     )
-    click.echo(f"           {totals['in_queue']:,} items on the line, {totals['ended']:,} ended")
+    click.echo(f"           {totals['context']:,} were context; {totals['in_queue']:,} items on the line, {totals['ended']:,} ended")
 
 
 def _paint(text: str, colour: str) -> str:

@@ -424,8 +424,7 @@ CREATE TABLE proposals (
   author text NOT NULL,
   submitter text NOT NULL,
   editors text[] NOT NULL DEFAULT '{}',
-  state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'report_only', 'approved', 'rejected', 'returned',
-    'applied', 'drifted', 'expired', 'superseded', 'cancelled', 'failed', 'unknown')),
+  state text NOT NULL DEFAULT 'open' CHECK (state IN ($proposal_states)),
   -- Indexed instead of the state: so that from approved to applied is a HOT update.
   is_open boolean NOT NULL GENERATED ALWAYS AS (state = 'open') STORED,
   created_at timestamptz NOT NULL DEFAULT clock(),
@@ -443,7 +442,7 @@ CREATE TABLE clearances (
   proposal_id uuid NOT NULL UNIQUE,
   tier text NOT NULL CHECK (tier IN ('none', 'single', 'dual')),
   needed smallint NOT NULL CHECK (needed BETWEEN 0 AND 2),
-  state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'cleared', 'refused', 'returned', 'void')),
+  state text NOT NULL DEFAULT 'open' CHECK (state IN ($clearance_states)),
   opened_at timestamptz NOT NULL DEFAULT clock(),
   due_at timestamptz,
   closed_at timestamptz,
@@ -479,7 +478,7 @@ CREATE TABLE applies (
   adapter text NOT NULL,
   idempotency_class text NOT NULL CHECK (idempotency_class IN ('native', 'convergent', 'probeable', 'none')),
   fence integer NOT NULL,
-  state text NOT NULL DEFAULT 'intent' CHECK (state IN ('intent', 'applied', 'failed', 'unknown')),
+  state text NOT NULL DEFAULT 'intent' CHECK (state IN ($apply_states)),
   -- Indexed instead of the state: so that the end of an apply is a HOT update.
   had_effect boolean NOT NULL GENERATED ALWAYS AS (state <> 'failed') STORED,
   intent_at timestamptz NOT NULL DEFAULT clock(),

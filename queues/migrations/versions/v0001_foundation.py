@@ -6,6 +6,7 @@ from string import Template
 from alembic import op
 from sqlalchemy import text
 from contracts.lifecycle import CEILINGS, LINE, MAX_DEPTH, MOVES, TERMINAL, Cause, Role, Stage, Wait, moves_of
+from contracts.proposals import ApplyState, ClearanceState, ProposalState
 from queues import predicates
 from queues.schema import OWNER, PREFIX, SCHEMA
 
@@ -51,6 +52,9 @@ def upgrade() -> None:
         "waits": _listed(Wait),
         "terminal": _listed(TERMINAL),
         "causes": _listed(Cause),
+        "proposal_states": _listed(ProposalState),
+        "clearance_states": _listed(ClearanceState),
+        "apply_states": _listed(ApplyState),
         "legal": ", ".join(str(move.number) for move in MOVES),
         "movable": f"({MOVABLE})",
         "into_apply": ", ".join(str(move.number) for move in MOVES if move.to_stage is Stage.APPLY is not move.from_stage),
