@@ -104,7 +104,9 @@ def carry_out(
     many_need_yes(len(items), yes=is_sure, dry_run=options["dry_run"], verb=verb)
     results = [Result(str(one.item_id), one.subject, one.outcome, one.error) for one in act(s, items)]
     if rings and not options["dry_run"] and any(one.error is None for one in results):
-        ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])
+        from queues.claims import lanes_due
+
+        ring(s.shop, lanes_due(s.conn))
     return results + [Result(name, "", "", error) for name, error in found.unknown]
 
 

@@ -10,7 +10,7 @@ from artifacts.orphans import GRACE_SECONDS, Blob, take_away, tidy, unnamed
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
 from pipeline.compose import Shop
-from queues.database import Connection
+from queues.database import Connection, first_line
 from queues.embedded.endpoints import last_port
 from queues.embedded.place import Place
 
@@ -52,7 +52,7 @@ def keep_collecting(shop: Shop, stop: threading.Event) -> None:
                 hindrance = shared_with(shop, conn)
                 removed = {} if hindrance else collector.round(conn)
         except (psycopg.Error, ShopfloorError, OSError, ValueError) as error:
-            hindrance, removed = (str(error).splitlines() or [type(error).__name__])[0][:300], {}
+            hindrance, removed = first_line(error), {}
         if any(removed.values()):
             log.info("collect.did", **removed)
         if hindrance and hindrance != said:

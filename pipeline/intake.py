@@ -30,7 +30,7 @@ from pipeline.sources.rejects import RejectsFile
 from pipeline.sources.validation import RowValidator
 from pipeline.superseding import BeingApplied, supersede
 from queues.admission import Entry, admit
-from queues.database import Connection, pin_plans, transaction
+from queues.database import Connection, now, pin_plans, transaction
 from queues.mover import Planned, Route, perform
 from workcells.shapes.catalogue import Shape
 
@@ -179,10 +179,8 @@ def _write_chunk(
 ) -> Report:
     _store_large(intake, chunk)
     with transaction(intake.conn, intake.workspace):
-        row = intake.conn.execute("SELECT clock()").fetchone()
-        assert row is not None
         # Of one instant and in order over all waves: a later revision has the higher id.
-        ids = iter(new_ids(2 * len(chunk), row[0]))
+        ids = iter(new_ids(2 * len(chunk), now(intake.conn)))
         superseded = sum(_write_wave(intake, report, wave, ids, patient=patient) for wave in waves(chunk))
         done = count(chunk, superseded=superseded)
         note_chunk(intake.conn, report, done, as_of)

@@ -8,7 +8,7 @@ from contracts.errors import BadContract, BadFloor, NotFound
 from contracts.floor import Floor, Flow, parse_floor
 from contracts.identity import new_id
 from contracts.language import Contract
-from queues.database import Connection, transaction
+from queues.database import Connection, now, transaction
 from workcells.appliers import NAMES as APPLIERS
 from workcells.appliers import applier_class
 from workcells.registry import Cell, Registry
@@ -99,9 +99,7 @@ def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Reg
                 [workspace, lane, limits.max_active, limits.per_minute, by],
             )
         conn.execute(_LIFT_LIMITS, [by, workspace, list(floor.lanes)])
-        row = conn.execute("SELECT clock()").fetchone()
-        assert row is not None
-        floor_id = new_id(row[0])
+        floor_id = new_id(now(conn))
         conn.execute(
             "INSERT INTO floors (id, workspace_id, sha256, body, published_by) VALUES (%s, %s, %s, %s, %s)",
             [floor_id, workspace, bytes.fromhex(floor.sha256), floor.body, by],

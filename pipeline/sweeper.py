@@ -17,8 +17,8 @@ from pipeline.collecting import keep_collecting
 from pipeline.compose import Shop
 from pipeline.failpoints import failpoint
 from pipeline.retries import backoff_seconds
-from queues.claims import close_if_empty
-from queues.database import Connection, transaction
+from queues.claims import close_if_empty, lanes_due
+from queues.database import Connection, first_line, transaction
 from queues.doorbell import Doorbell
 from queues.mover import Planned, Route, perform
 
@@ -173,8 +173,7 @@ _DUTIES: dict[str, Callable[[Connection], int]] = {
 def sweep(conn: Connection, doorbell: Doorbell | None) -> dict[str, int]:
     """Do one round and return what it did; on a healthy line all counts are zero but `rung`."""
     done = {what: _attempt(conn, what, act) for what, act in _DUTIES.items()}
-    due = [lane for (lane,) in conn.execute("SELECT lane FROM lanes_due()")]
-    done["rung"] = doorbell.ring(due) if doorbell else 0
+    done["rung"] = doorbell.ring(lanes_due(conn)) if doorbell else 0
     return done
 
 
@@ -185,7 +184,7 @@ def _attempt(conn: Connection, what: str, act: Callable[[Connection], int]) -> i
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
-        log.error("sweep.refused", duty=what, error=_first_line(error))  # noqa: TRY400 - one line, never a traceback
+        log.error("sweep.refused", duty=what, error=first_line(error))  # noqa: TRY400 - one line, never a traceback
         return 0
 
 
@@ -211,13 +210,9 @@ class Sweeper:
                 if did:
                     log.info("sweep.did", **did)
             except (psycopg.Error, ShopfloorError) as error:
-                log.warning("sweep.failed", error=_first_line(error))
+                log.warning("sweep.failed", error=first_line(error))
                 if conn is not None:
                     conn.close()
                 conn = None
             stop.wait(self._shop.settings.sweep_seconds)
         return 0
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

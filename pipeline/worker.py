@@ -27,7 +27,7 @@ from pipeline.returning import return_counted
 from pipeline.turns import Turns, take
 from queues import workers
 from queues.claims import Claim, give_back
-from queues.database import Connection, is_the_databases, transaction
+from queues.database import Connection, first_line, is_the_databases, transaction
 from queues.doorbell import Listener
 from queues.leases import Heartbeat
 from workcells.appliers import Applier
@@ -147,9 +147,7 @@ class Worker:
             self._one_batch(lane)
         except (psycopg.OperationalError, psycopg.InterfaceError, ShopfloorError) as error:
             # The database went away, or a lease was lost: the leases run out and the sweeper brings the items back.
-            log.warning(
-                "claim.dropped", worker=self.name, lane=lane, error=str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-            )
+            log.warning("claim.dropped", worker=self.name, lane=lane, error=first_line(error))
             self._forget_line()
         except Exception as error:  # noqa: BLE001 - an accident outside any step is counted against the batch; the worker serves on
             # Where, not what: the message of an error may hold what people wrote.

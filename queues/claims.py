@@ -124,6 +124,11 @@ def backlog(conn: Connection, lane: str, *, most: int = 10_000) -> list[Pair]:
     return [(w, p) for w, p in conn.execute("SELECT * FROM lane_backlog(%s, %s)", [lane, most], prepare=True)]
 
 
+def lanes_due(conn: Connection) -> list[str]:
+    """Return the lanes in which something is ready, now or after a backoff, in any workspace."""
+    return [lane for (lane,) in conn.execute("SELECT lane FROM lanes_due()")]
+
+
 def claim_batch(
     conn: Connection, claim_id: UUID, worker_id: UUID, worker: str, lane: str, stage: Stage, shares: dict[Pair, int],
     *, seconds: float, suspects: int = 0, runs: Sequence[bytes] | None = None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from uuid import UUID
 
 import psycopg
@@ -32,7 +33,7 @@ def connect(url: str, *, name: str = "shopfloor", worker: bool = False) -> Conne
         ) from None
     except psycopg.OperationalError as error:
         raise Unavailable(
-            f"the database at {where(url)} cannot be reached: {_first_line(error)}",
+            f"the database at {where(url)} cannot be reached: {first_line(error)}",
             hint="check SHOPFLOOR_DATABASE_URL, or start the embedded services: shopfloor up",
             code="unavailable.database",
         ) from None
@@ -90,5 +91,15 @@ def is_the_databases(error: Exception) -> bool:
     return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) and not isinstance(error, psycopg.errors.PipelineAborted)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def first_line(error: Exception) -> str:
+    """Return what an error says, for one line of a log: its first line in at most 300 characters, or its kind."""
+    said = str(error).strip()
+    return said.splitlines()[0][:300] if said else type(error).__name__
+
+
+def now(conn: Connection) -> datetime:
+    """Return the database's now: that of the transaction, where one is open."""
+    row = conn.execute("SELECT clock()").fetchone()
+    assert row is not None
+    at: datetime = row[0]
+    return at

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import structlog
 from contracts.errors import ShopfloorError
-from queues.database import Connection
+from queues.database import Connection, first_line
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class Heartbeat:
                 self._beat(conn)
                 self._on_beat(conn)
             except (psycopg.Error, ShopfloorError) as error:
-                log.warning("heartbeat.failed", error=str(error).splitlines()[0][:200] if str(error) else type(error).__name__)
+                log.warning("heartbeat.failed", error=first_line(error))
                 if conn is not None:
                     conn.close()
                 conn = None

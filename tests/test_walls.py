@@ -190,6 +190,17 @@ def test_a_stage_module_offers_one_step_and_knows_no_other_stage(stage: str) -> 
     assert {name for _, name in imports_of(path)} & {f"pipeline.{other}" for other in STAGES} == set()
 
 
+def test_the_console_asks_the_database_nothing_itself() -> None:
+    asking = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in OUR_MODULES
+        if name_of(path).startswith("console/") and not name_of(path).startswith("console/benchmarks/")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "execute"
+    ]
+    assert asking == []
+
+
 def test_files_stay_small_enough_to_read() -> None:
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in OUR_MODULES}
     assert {name: length for name, length in lengths.items() if length > LONGEST and name not in LONGER} == {}

@@ -24,6 +24,7 @@ def pause(scope: str, why: str, until: str | None, dry_run: bool, form: str) -> 
     from console.session import session
     from console.spans import instant_of
     from contracts.lifecycle import Role
+    from queues.database import now
     from queues.pauses import pause as set_pause
     from queues.pauses import scope_of
 
@@ -34,10 +35,9 @@ def pause(scope: str, why: str, until: str | None, dry_run: bool, form: str) -> 
         raise BadInput("a pause needs a reason for whoever finds it", hint=f'shopfloor pause {scope} --why "release freeze"')
     with session(Role.OPERATE, needs="operator") as s:
         found = scope_of(s.conn, s.workspace, scope)
-        now = s.conn.execute("SELECT clock()").fetchone()
-        assert now is not None
-        ends = instant_of(until, now=now[0]) if until else None
-        if ends is not None and ends <= now[0]:
+        at = now(s.conn)
+        ends = instant_of(until, now=at) if until else None
+        if ends is not None and ends <= at:
             raise BadInput(f"--until {until} has passed already")
         if not dry_run:
             set_pause(s.conn, s.workspace, found, why=why, by=s.actor, until=ends)
@@ -62,6 +62,7 @@ def resume(scope: str, dry_run: bool, form: str) -> None:
     from console.acting import ring
     from console.session import session
     from contracts.lifecycle import Role
+    from queues.claims import lanes_due
     from queues.pauses import resume as lift
     from queues.pauses import scope_of, standing
 
@@ -71,7 +72,7 @@ def resume(scope: str, dry_run: bool, form: str) -> None:
             lifted = sum(one.scope == scope for one in standing(s.conn, s.workspace))
         else:
             lifted = lift(s.conn, s.workspace, found, by=s.actor)
-            ring(s.shop, [lane for (lane,) in s.conn.execute("SELECT lane FROM lanes_due()")])
+            ring(s.shop, lanes_due(s.conn))
         others = [one.scope for one in standing(s.conn, s.workspace) if one.scope != scope]
     if form == "json":
         document({"scope": scope, "lifted": lifted, "resumed": not dry_run, "still_paused": others})

@@ -38,11 +38,11 @@ def inbox(finding: str | None, action: str | None, limit: int, form: str) -> Non
     from console.session import session
     from contracts.lifecycle import Role
     from pipeline.inbox import MOST, grouped, waiting
+    from queues.database import now
 
     with session(Role.READ) as s:
         found = waiting(s.conn, s.shop.store, s.workspace, finding=finding, action=action, most=MOST + 1)
-        now = s.conn.execute("SELECT clock()").fetchone()
-    assert now is not None
+        at = now(s.conn)
     more = len(found) > MOST
     groups = grouped(found[:MOST])
     shown = _cut(groups, limit)
@@ -64,7 +64,7 @@ def inbox(finding: str | None, action: str | None, limit: int, form: str) -> Non
         click.echo("nothing waits for a reviewer")
         return
     for group, part in zip(groups, shown, strict=True):
-        _tell_group(group, part, now[0], s.actor)
+        _tell_group(group, part, at, s.actor)
     seen = f"more than {MOST}; narrow with --finding" if more else f"{len(found)}"
     click.echo(f"{seen} open in {len(groups)} groups. Look: shopfloor review next   shopfloor review show PROPOSAL")
 

@@ -146,7 +146,7 @@ def test_a_seeded_storm_over_both_flows(tmp_path: Path, seed: int) -> None:
         assert applied_twice(plant.shop.tracker_dir) == []
 
 
-def test_a_broker_stopped_for_twenty_seconds_then_frozen_then_fed_with_garbage(tmp_path: Path) -> None:
+def test_a_broker_stopped_for_a_minute_then_frozen_then_fed_with_garbage(tmp_path: Path) -> None:
     with own_plant(tmp_path, mode="strict", batch=5) as plant:
         plant.staff()
         plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 400), "reference")
@@ -155,7 +155,7 @@ def test_a_broker_stopped_for_twenty_seconds_then_frozen_then_fed_with_garbage(t
         began = time.monotonic()
         # Intake goes on without a broker.
         plant.take_in(write_file(tmp_path / "more.jsonl", 401, 50), "reference")
-        plant.until(lambda: time.monotonic() - began > 20, seconds=30, what="twenty seconds")
+        plant.until(lambda: time.monotonic() - began > 60, seconds=70, what="a minute")
         attach_or_start(plant.shop.data_dir)
         plant.until(lambda: plant.states().get("archive/done", 0) > 60, seconds=60, what="going again")
 
