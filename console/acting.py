@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from console.output import document, listing, printable
+from console.output import document, formats, listing, printable
 from console.spans import seconds_of
 from contracts.errors import BadInput, PartlyDone, Refused, ShopfloorError
 
@@ -64,6 +64,27 @@ def given(words: Sequence[str]) -> list[str]:
             if line.strip():
                 found[line.strip()] = None
     return list(found)
+
+
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
+
+
+def on_many(*picks: Decorator) -> Decorator:
+    """Return what makes a command one that changes items: named as arguments or picked by these options, with --why, --yes, --dry-run."""
+
+    def add(command: Command) -> Command:
+        of_all: tuple[Decorator, ...] = (
+            click.option("--why", default="", help="kept with the act: in the history of each item, and in the audit"),
+            click.option("--yes", is_flag=True, help="more than one at once"),
+            click.option("--dry-run", is_flag=True, help="say what would be done, do nothing"),
+            formats(rows=True),
+        )
+        for option in reversed((*picks, *of_all)):
+            command = option(command)
+        return click.argument("items", nargs=-1, metavar="[ITEM…]")(command)
+
+    return add
 
 
 def refuse_empty_stdin(words: Sequence[str], found: Sequence[str]) -> None:

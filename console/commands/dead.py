@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from console.acting import ITEM, ITEMS, Span, carry_out, given, refuse_empty_stdin, report
+from console.acting import ITEM, ITEMS, Span, carry_out, given, on_many, refuse_empty_stdin, report
 from console.choosing import choose, say_cut, where_option
 from console.output import cell, document, formats, listing, printable
 from contracts.errors import BadInput
@@ -98,22 +98,13 @@ def show(item: str, form: str) -> None:
     click.echo(f"\nnext: shopfloor dead replay {found['item_id']}   shopfloor dead prune {found['item_id']}")
 
 
-def _picks(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(
-        (
-            click.option("--error", help="those whose error holds this text"),
-            click.option("--lane", help="those of a lane"),
-            click.option("--flow", help="those of a flow"),
-            where_option,
-            click.option("--all", "every", is_flag=True, help="every dead letter"),
-            click.option("--why", default="", help="kept with the act"),
-            click.option("--yes", is_flag=True, help="more than one at once"),
-            click.option("--dry-run", is_flag=True, help="say what would be done, do nothing"),
-            formats(rows=True),
-        )
-    ):
-        command = option(command)
-    return click.argument("items", nargs=-1, metavar="[ITEM…]")(command)
+_picks = on_many(
+    click.option("--error", help="those whose error holds this text"),
+    click.option("--lane", help="those of a lane"),
+    click.option("--flow", help="those of a flow"),
+    where_option,
+    click.option("--all", "every", is_flag=True, help="every dead letter"),
+)
 
 
 @dead.command(epilog=ITEMS)

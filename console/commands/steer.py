@@ -5,9 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import click
-from console.acting import ITEMS, Span, carry_out, given, refuse_empty_stdin, report
+from console.acting import ITEMS, Span, carry_out, given, on_many, refuse_empty_stdin, report
 from console.choosing import choose, where_option
-from console.output import formats
 from contracts.errors import BadInput
 from contracts.lifecycle import LINE, Reason, Stage, State
 
@@ -16,26 +15,16 @@ _QUEUED = tuple(state.value for state in (State.READY, State.LEASED, State.WAITI
 _STAGES = [stage.value for stage in (Stage.INTAKE, *LINE)]
 
 
-def filters(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that pick items, and those of every verb that changes many."""
-    for option in reversed(
-        (
-            click.option("--lane", help="all in a lane, such as cell.issue_review"),
-            click.option("--stage", type=click.Choice(_STAGES), help="all in a stage"),
-            click.option("--state", type=click.Choice(_QUEUED), help="all in a state"),
-            click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="all that wait for this reason"),
-            click.option("--flow", help="all of a flow"),
-            click.option("--order", help="all of an order: its id or subject key"),
-            click.option("--batch", help="all of a batch: its id, the beginning of it, or latest"),
-            where_option,
-            click.option("--why", default="", help="kept in the history of each item"),
-            click.option("--yes", is_flag=True, help="more than one at once"),
-            click.option("--dry-run", is_flag=True, help="say what would be done, do nothing"),
-            formats(rows=True),
-        )
-    ):
-        command = option(command)
-    return click.argument("items", nargs=-1, metavar="[ITEM…]")(command)
+filters = on_many(
+    click.option("--lane", help="all in a lane, such as cell.issue_review"),
+    click.option("--stage", type=click.Choice(_STAGES), help="all in a stage"),
+    click.option("--state", type=click.Choice(_QUEUED), help="all in a state"),
+    click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="all that wait for this reason"),
+    click.option("--flow", help="all of a flow"),
+    click.option("--order", help="all of an order: its id or subject key"),
+    click.option("--batch", help="all of a batch: its id, the beginning of it, or latest"),
+    where_option,
+)
 
 
 @click.command(epilog=ITEMS)
