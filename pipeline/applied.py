@@ -3,15 +3,16 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
 from artifacts.blobs import BlobStore, read_bodies
-from contracts.errors import Conflict, Denied, NotFound, ShopfloorError
+from contracts.errors import Conflict, Denied, NotFound
 from contracts.lifecycle import Stage, State, move
 from pipeline.people import token_sha256
+from pipeline.refusals import Refusals, explain
 from queues.database import Connection, transaction
 from queues.dossier import decoded
 from queues.marks import forgive
@@ -105,7 +106,7 @@ def resolve(conn: Connection, workspace: UUID, token: str, one: Mapping[str, Any
             conn.execute("SELECT resolve_apply(%s, %s, %s, %s)", [token_sha256(token), one["id"], answer, reason])
             return _due(conn, one, by=by, note=f"{answer}, says {by}")
     except psycopg.Error as error:
-        _explain(error, one)
+        explain(error, _REFUSALS, "apply", one["id"])
 
 
 _STANDS = "SELECT fence, stage, state, lane FROM queue WHERE item_id = %s FOR NO KEY UPDATE"
@@ -122,17 +123,9 @@ def _due(conn: Connection, one: Mapping[str, Any], *, by: str, note: str) -> str
     return str(stands[3])
 
 
-_MEANS: dict[str, tuple[type[ShopfloorError], str, str]] = {
+_REFUSALS: Refusals = {
     "SF401": (Denied, "denied.token", "shopfloor login, or check SHOPFLOOR_TOKEN"),
     "SF403": (Denied, "denied.role", "ask an admin: shopfloor token new --actor NAME --role operator"),
     "SF404": (NotFound, "not_found", "shopfloor apply list"),
-    "SF409": (Conflict, "apply.moved", "look at all: shopfloor apply list"),
+    "SF409": (Conflict, "apply.moved", "look again: shopfloor apply show {id}"),
 }
-
-
-def _explain(error: psycopg.Error, one: Mapping[str, Any]) -> NoReturn:
-    if error.sqlstate not in _MEANS:
-        raise error
-    kind, code, hint = _MEANS[error.sqlstate]
-    said = error.diag.message_primary or str(error).splitlines()[0]
-    raise kind(f"apply {one['id']}: {said}", hint=hint, code=code) from None

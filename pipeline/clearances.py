@@ -7,7 +7,6 @@ Nothing here can approve anything.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NoReturn
 from uuid import UUID
 
 import psycopg
@@ -16,6 +15,7 @@ from contracts.identity import new_id
 from contracts.lifecycle import APPROVE, REJECT, RETURN, Stage, State, lane_of
 from contracts.proposals import ClearanceState
 from pipeline.people import token_sha256
+from pipeline.refusals import Refusals, explain
 from queues.database import Connection, transaction
 from queues.marks import await_another
 from queues.mover import Planned, Route, perform
@@ -121,7 +121,7 @@ def decide(
             hint="look again, then decide",
         ) from None
     except psycopg.Error as error:
-        _explain(error, ballot.proposal_id)
+        explain(error, _REFUSALS, "proposal", ballot.proposal_id)
 
 
 def _follow(
@@ -157,20 +157,9 @@ def after_decision(state: ClearanceState, adapter: str, note: str) -> Route:
     }[state]
 
 
-_MEANS: dict[str, tuple[type[ShopfloorError], str, str]] = {
+_REFUSALS: Refusals = {
     "SF401": (Denied, "denied.token", "shopfloor login, or check SHOPFLOOR_TOKEN"),
     "SF403": (Denied, "denied.review", "ask somebody else who holds the role reviewer; see: shopfloor whoami"),
     "SF404": (NotFound, "not_found", "shopfloor review inbox"),
-    "SF409": (Conflict, "review.stale", "look again: shopfloor review show"),
+    "SF409": (Conflict, "review.stale", "look again: shopfloor review show {id}"),
 }
-
-
-def _explain(error: psycopg.Error, proposal_id: UUID) -> NoReturn:
-    """Raise what an answer of the database means to a person; anything else goes on as it is."""
-    if error.sqlstate not in _MEANS:
-        raise error
-    kind, code, hint = _MEANS[error.sqlstate]
-    said = error.diag.message_primary or str(error).splitlines()[0]
-    if error.sqlstate == "SF409":
-        hint = f"{hint} {proposal_id}"
-    raise kind(f"proposal {proposal_id}: {said}", hint=hint, code=code) from None
