@@ -186,7 +186,8 @@ def test_what_root_stored_before_can_be_read_made_young_and_put_back_by_every_ro
 def test_a_post_that_falls_comes_back_as_the_same_user(house: House) -> None:
     fallen = house.posts()["apply"]
     fallen.kill()
-    wait_until(lambda: house.posts()["apply"].pid != fallen.pid)
+    # In between there is none, and while it takes on its user it is not known yet.
+    wait_until(lambda: (risen := house.posts().get("apply")) is not None and risen.pid != fallen.pid)
     assert house.users()["apply"] == APPLY
 
 
