@@ -60,9 +60,24 @@ def running(shop: Shop) -> psutil.Process | None:
         with path.open("r+") as file:
             if _locked(file, seconds=0):
                 return None  # nobody holds it: what is written there is old
-            return _process(json.loads(file.read() or "{}"))
+            return _process(_said_by_holder(file))
     except (OSError, ValueError, KeyError, psutil.Error):
         return None
+
+
+def _said_by_holder(file: IO[str]) -> dict[str, Any]:
+    """Return what stands in the file of a crew that lives: it may be about to write, its first words or others."""
+    deadline = time.monotonic() + _LOOKED_AT_SECONDS
+    while True:
+        file.seek(0)
+        try:
+            said: dict[str, Any] = json.loads(file.read())
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return said
 
 
 def said_by_crew(shop: Shop) -> dict[str, Any]:

@@ -95,11 +95,17 @@ def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
     return str(row[0])
 
 
+def is_flow(conn: Connection, name: str) -> bool:
+    """Return whether a floor that was ever in force has a flow of this name. Call inside a transaction over the workspace."""
+    floors = conn.execute("SELECT id, body FROM floors ORDER BY published_at DESC LIMIT 50").fetchall()
+    return any(name in load_yaml(body, f"floor {floor}").get("flows", {}) for floor, body in floors)
+
+
 def _flow(conn: Connection, workspace: UUID, name: str) -> str:
     """Return a flow of any floor that was ever in force: items of one that was dropped may still be on the line."""
     with transaction(conn, workspace):
-        floors = conn.execute("SELECT id, body FROM floors ORDER BY published_at DESC LIMIT 50").fetchall()
-    if not any(name in load_yaml(body, f"floor {floor}").get("flows", {}) for floor, body in floors):
+        is_known = is_flow(conn, name)
+    if not is_known:
         raise NotFound(f"no flow {name[:80]!r} in this workspace", hint="shopfloor floor show")
     return name
 

@@ -54,7 +54,7 @@ def say_human(conn: Connection, row: dict[str, Any]) -> Said:
         words,
         "nothing, until somebody sends it back to its cell, makes it due again, or ends it",
         None,
-        (f"shopfloor show {item}", f"shopfloor rework {item}", f"shopfloor cancel {item}"),
+        (f"shopfloor show {item}", f"shopfloor rework {item}", f"shopfloor requeue {item}", f"shopfloor cancel {item}"),
     )
 
 

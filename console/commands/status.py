@@ -144,7 +144,7 @@ def _say_attention(board: "Board", broker: bool | None) -> None:
         letters = f"{board.dead:,} dead letter{'' if board.dead == 1 else 's'}{oldest}"
         click.echo(_paint(f"  dead     {letters}  →  shopfloor dead list", "red"))
     for batch in board.unread:
-        gone = f"batch {batch['id']} has had no reader for {age(batch['seconds'])}, {batch['rows_read']:,} rows are in"
+        gone = f"{printable(batch['source'])} has had no reader for {age(batch['seconds'])}, {batch['rows_read']:,} rows are in"
         click.echo(_paint(f"  intake   {gone}  →  type its `shopfloor intake` again: it goes on from there", "red"))
     if board.is_abandoned and not any(lane.stalled for lane in board.lanes):
         click.echo(_paint("  workers  none is alive: what people decide is not followed  →  shopfloor up", "red"))

@@ -267,12 +267,14 @@ def test_an_operator_cannot_move_an_item_past_its_reviewers(shop: Shop, road: Ro
         perform(conn, [Planned(one.item_id, fence, Route((APPROVE,), "apply.tracker"))], by="ops")
 
 
-def test_a_name_that_nothing_bears_is_refused_and_not_taken_for_nothing(road: Road, cli: Any) -> None:
+def test_a_name_that_nothing_bears_is_refused_and_not_taken_for_nothing(road: Road, admin: Connection, cli: Any) -> None:
     road.take_in([issue(1)])
     for option, said in (("--lane", "no lane 'nope'"), ("--flow", "no flow 'nope'")):
         for command in (["cancel", option, "nope", "--yes"], ["items", option, "nope"]):
             refused = cli(*command)
             assert (refused.exit_code, said in refused.stderr) == (3, True), refused.stderr
     assert cli("items", "--lane", "qa").exit_code == 0, "an empty lane is a lane"
+    admin.execute("UPDATE batches SET flow = 'another'")
+    assert cli("items", "--flow", "issue-sweep").exit_code == 0, "a flow that nothing was taken in for yet is one"
     empty = cli("cancel", "-", "--yes", input="\n")
     assert (empty.exit_code, "standard input held no ids" in empty.stderr) == (2, True), empty.stderr

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 from pipeline.compose import Shop
 from pipeline.crew import Crew
-from pipeline.crew_file import running
+from pipeline.crew_file import only_one, running
 from pipeline.separation import Separation
 from queues.embedded import inspect
 
@@ -80,3 +81,13 @@ def test_a_failpoint_that_is_none_is_refused_before_anything_starts(cli: Any) ->
     for command in ("up", "status"):
         refused = cli(command, env={"SHOPFLOOR_FAIL": "nope:kill"})
         assert (refused.exit_code, "SHOPFLOOR_FAIL: expected" in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_crew_that_is_just_writing_of_itself_is_not_taken_for_none(shop: Shop) -> None:
+    with only_one(shop) as record:
+        later = threading.Timer(0.3, record)
+        later.start()
+        found = running(shop)
+        later.join()
+    assert found is not None
+    assert found.pid == os.getpid()
