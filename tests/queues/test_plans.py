@@ -1,5 +1,6 @@
 """The cost of a batch is that of its items, whatever the statistics say: see docs/decisions/0011-plans-that-cannot-flip.md."""
 
+import time
 from collections import Counter
 from pathlib import Path
 from uuid import UUID
@@ -17,8 +18,16 @@ ENTRIES_PER_ITEM = 40
 """Index entries that all stages together may read of one index for one item; reading it whole once takes 80."""
 
 
+INTAKES = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'shopfloor_intake'"
+
+
 def read_entries(admin: Connection, road: Road) -> Counter[str]:
     """Return how many entries of each index of the road have been read so far."""
+    # What an intake has read is told when its session ends, which the server does after the client has gone.
+    deadline = time.monotonic() + 10
+    while admin.execute(INTAKES).fetchone() != (0,):
+        assert time.monotonic() < deadline, "the session of an intake is still there"
+        time.sleep(0.01)
     for role in (Role.PROPOSE, Role.APPLY):
         road.worker(role).line.conn.execute("SELECT pg_stat_force_next_flush()")
     admin.execute("SELECT pg_stat_clear_snapshot()")
