@@ -98,7 +98,7 @@ def ring(shop: Any, lanes: Iterable[str]) -> None:
     wanted = [lane for lane in lanes if lane]
     if not wanted:
         return
-    from pipeline import logs
+    from pipeline.startup import logs
 
     logs.configure("error")
     with contextlib.suppress(ShopfloorError):

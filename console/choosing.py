@@ -13,10 +13,10 @@ where_option = click.option(
 
 def choose(s: Any, said: Mapping[str, Any], where: str | None) -> Any:
     """Return the items on the line that match every filter and the rule, and say on stderr what was left out."""
-    from pipeline.payloads import rule
-    from pipeline.picking import picked, picked_by_rule
+    from pipeline.operations.payloads import rule
+    from pipeline.operations.selection import picked, picked_by_rule
     from queues.database import transaction
-    from queues.finding import filter_of
+    from queues.lookup import filter_of
 
     compiled = rule(where) if where is not None else None
     with transaction(s.conn, s.workspace):
@@ -37,7 +37,7 @@ def choose(s: Any, said: Mapping[str, Any], where: str | None) -> Any:
 
 def say_cut(*, is_cut: bool) -> None:
     """Say on stderr when more match than are taken at once."""
-    from pipeline.picking import MOST
+    from pipeline.operations.selection import MOST
 
     if is_cut:
         click.echo(f"more than {MOST:,} match: the first of them are taken; narrow it by another filter, or do the same again", err=True)

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from console.output import cell
-from pipeline.inbox import must_not_decide
+from pipeline.review.inbox import must_not_decide
 from workcells.appliers.preview import visible
 
 
 def lines_of(one: Mapping[str, Any], target: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield the page line by line, every character that a screen would obey made visible.
 
-    `target` is what `pipeline.preview` saw; None where this shell may not read the target.
+    `target` is what `pipeline.review.preview` saw; None where this shell may not read the target.
     """
     yield f"{visible(one['action'])} {visible(one['target'])}   {visible(one['title'])}"
     yield f"proposal {one['id']}   item {one['item_id']}   state {one['state']}"

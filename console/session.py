@@ -10,7 +10,7 @@ from uuid import UUID
 
 from contracts.errors import BadInput, Denied
 from contracts.lifecycle import Role
-from pipeline.compose import Shop, open_shop
+from pipeline.startup.compose import Shop, open_shop
 from queues.database import Connection
 
 
@@ -53,7 +53,7 @@ def session(role: Role, *, start: bool = False, needs: str | None = "") -> Itera
     With `needs`, the actor has to hold that role in the workspace; without, any role, or be nobody where the machine is the
     only door; with None, none at all. Raises Denied otherwise.
     """
-    from pipeline.people import actor_of
+    from pipeline.access.tokens import actor_of
 
     shop = open_shop(start=start)
     with shop.connect(role, name=f"shopfloor-{role}") as conn:

@@ -21,7 +21,7 @@ from contracts.expressions import FUNCTIONS  # noqa: E402
 from contracts.lifecycle import CEILINGS, LINE, MOVE_MEANS, MOVES, REASON_MEANS, Move, Reason, Stage, State  # noqa: E402
 from docs import commands  # noqa: E402
 from pipeline.failpoints import POINTS  # noqa: E402
-from pipeline.settings import ELSEWHERE, KNOWN  # noqa: E402
+from pipeline.startup.settings import ELSEWHERE, KNOWN  # noqa: E402
 from workcells.appliers import NAMES, applier_class  # noqa: E402
 
 SAID = {

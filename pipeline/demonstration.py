@@ -11,16 +11,16 @@ from uuid import UUID
 
 from contracts.errors import BadInput, Conflict, Refused
 from contracts.lifecycle import Role
-from pipeline.clearances import Answer, Ballot, decide_all
-from pipeline.compose import Shop
-from pipeline.crew import stop_background
-from pipeline.crew_file import running
-from pipeline.intake import Report, take_in
-from pipeline.people import ensure_actor, issue_token
-from pipeline.separation import as_who_applies
-from pipeline.setup import SERVICE, load_registry
-from pipeline.sources import Row, Source, open_source
-from pipeline.taking import open_intake
+from pipeline.access.tokens import ensure_actor, issue_token
+from pipeline.crew.crew import stop_background
+from pipeline.crew.crew_file import running
+from pipeline.crew.separation import as_who_applies
+from pipeline.intake.from_file import open_intake
+from pipeline.intake.intake import Report, take_in
+from pipeline.intake.sources import Row, Source, open_source
+from pipeline.review.clearances import Answer, Ballot, decide_all
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import SERVICE, load_registry
 from queues.database import Connection, transaction
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes import RowRefused

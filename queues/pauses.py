@@ -10,7 +10,7 @@ from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import LINE, Stage
 from queues.database import Connection, transaction
-from queues.finding import find_item
+from queues.lookup import find_item
 
 KINDS = {
     "all": "everything, in every workspace",

@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import sql
 from contracts.lifecycle import Role
-from pipeline.advance import Mode
-from pipeline.compose import Shop, open_shop
-from pipeline.settings import Settings
-from pipeline.setup import set_up
+from pipeline.startup.compose import Shop, open_shop
+from pipeline.startup.settings import Settings
+from pipeline.startup.setup import set_up
+from pipeline.worker.advance import Mode
 from queues.database import Connection
 from queues.database import connect as open_connection
 from queues.embedded import Services, stop

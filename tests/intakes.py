@@ -8,9 +8,9 @@ from typing import Any
 
 from console.benchmarks.reference import FLOOR
 from contracts.lifecycle import Role
-from pipeline.compose import Shop
-from pipeline.settings import Settings
-from pipeline.setup import set_up
+from pipeline.startup.compose import Shop
+from pipeline.startup.settings import Settings
+from pipeline.startup.setup import set_up
 
 TABLES = ("triggers", "batches", "batch_rows", "orders", "items", "queue", "moves", "bodies", "archived_items", "subjects", "mentions")
 

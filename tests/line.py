@@ -11,16 +11,16 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 from contracts.lifecycle import Role
-from pipeline.advance import Mode
-from pipeline.appliers import opened
-from pipeline.compose import Shop
-from pipeline.inline import InlineWorker, lanes_of
-from pipeline.intake import Report, take_in
-from pipeline.publish import floor_in_force
-from pipeline.setup import SERVICE, load_registry
-from pipeline.sources import open_source
-from pipeline.sweeper import sweep
-from pipeline.taking import open_intake
+from pipeline.floors.publish import floor_in_force
+from pipeline.intake.from_file import open_intake
+from pipeline.intake.intake import Report, take_in
+from pipeline.intake.sources import open_source
+from pipeline.startup.appliers import opened
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import SERVICE, load_registry
+from pipeline.sweeper.duties import sweep
+from pipeline.worker.advance import Mode
+from pipeline.worker.inline import InlineWorker, lanes_of
 from queues.database import Connection
 from queues.database import connect as open_connection
 from queues.embedded import Services

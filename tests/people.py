@@ -6,10 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from contracts.lifecycle import Role
-from pipeline.clearances import Ballot
-from pipeline.compose import Shop
-from pipeline.inbox import Waiting, waiting
-from pipeline.people import ensure_actor, issue_token
+from pipeline.access.tokens import ensure_actor, issue_token
+from pipeline.review.clearances import Ballot
+from pipeline.review.inbox import Waiting, waiting
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.line import Road, issue, merged
 from workcells.appliers.tracker_seed import seed

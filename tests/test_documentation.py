@@ -12,10 +12,10 @@ from console.shell import cli
 from contracts import errors
 from contracts.lifecycle import MOVE_MEANS, MOVES, Cause, Reason, Stage, State
 from docs import commands, generate
+from pipeline.access.tokens import ROLES
 from pipeline.failpoints import POINTS
-from pipeline.people import ROLES
-from pipeline.settings import ELSEWHERE, KNOWN
-from pipeline.tools import tools_for
+from pipeline.stages.tools import tools_for
+from pipeline.startup.settings import ELSEWHERE, KNOWN
 from workcells.appliers import NAMES
 from workcells.shapes.catalogue import SHAPES
 

@@ -102,7 +102,7 @@ def test_our_code_imports_no_test() -> None:
     ("library", "homes"),
     [
         ("openai", set()),
-        ("dramatiq", {"queues/doorbell.py", "pipeline/worker.py"}),
+        ("dramatiq", {"queues/doorbell.py", "pipeline/worker/process.py"}),
         ("alembic", {"queues/schema.py", "queues/migrations/env.py", "queues/migrations/versions"}),
         ("sqlalchemy", {"queues/schema.py", "queues/migrations/env.py", "queues/migrations/versions"}),
         ("cel", {"contracts"}),
@@ -137,16 +137,12 @@ def test_what_else_is_written_on_a_queue_row_moves_nothing() -> None:
 
 
 def test_those_who_propose_and_those_who_apply_do_not_know_each_other() -> None:
-    cells = {path.parent.name for path in (ROOT / "workcells").glob("*/contract.yaml")}
-    assert cells
+    assert list((ROOT / "workcells/cells").glob("*/contract.yaml"))
     strays = []
     for path in (ROOT / "workcells").rglob("*.py"):
         folder = path.relative_to(ROOT / "workcells").parts[0]
         for line, name in imports_of(path):
-            parts = [*name.split("."), ""]
-            crosses = parts[0] == "workcells" and (
-                (folder in cells and parts[1] == "appliers") or (folder == "appliers" and parts[1] in cells)
-            )
+            crosses = {folder, *name.split(".")[1:2]} == {"appliers", "cells"} and name.startswith("workcells.")
             strays += [f"{name_of(path)}:{line}: {name}"] if crosses else []
     assert strays == []
 
@@ -167,7 +163,7 @@ def test_a_cell_reaches_the_world_through_its_bench_alone() -> None:
     }
     strays = [
         f"{name_of(path)}:{line}: {name}"
-        for contract in (ROOT / "workcells").glob("*/contract.yaml")
+        for contract in (ROOT / "workcells/cells").glob("*/contract.yaml")
         for path in contract.parent.rglob("*.py")
         for line, name in imports_of(path)
         if any(name == door or name.startswith(f"{door}.") for door in doors)
@@ -184,10 +180,10 @@ def test_no_module_is_named_after_nothing() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_module_offers_one_step_and_knows_no_other_stage(stage: str) -> None:
-    path = ROOT / "pipeline" / f"{stage}.py"
+    path = ROOT / "pipeline" / "stages" / f"{stage}.py"
     public = {node.name for node in tree_of(path).body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
     assert public == {"step"}
-    assert {name for _, name in imports_of(path)} & {f"pipeline.{other}" for other in STAGES} == set()
+    assert {name for _, name in imports_of(path)} & {f"pipeline.stages.{other}" for other in STAGES} == set()
 
 
 def test_the_console_asks_the_database_nothing_itself() -> None:

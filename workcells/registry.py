@@ -11,7 +11,7 @@ from contracts.errors import BadContract, NotFound
 from contracts.language import CellSource, Contract, load_cell_folder
 from workcells.api import CellCode
 
-BUILT_IN = Path(__file__).parent
+BUILT_IN = Path(__file__).parent / "cells"
 """Folder whose sub-folders with a contract.yaml are the cells that ship with shopfloor."""
 
 
@@ -39,7 +39,7 @@ def load_cell(folder: Path) -> Cell:
     if source.code_path is None:
         raise BadContract(f"{folder} has no cell.py: a cell without code needs a model lane, which this floor does not have")
     # A name of its own under `workcells.`, so that a folder elsewhere cannot shadow a module of ours.
-    name = f"workcells.{folder.name}.cell" if folder.parent == BUILT_IN else f"shopfloor_cell_{folder.name}"
+    name = f"workcells.cells.{folder.name}.cell" if folder.parent == BUILT_IN else f"shopfloor_cell_{folder.name}"
     spec = importlib.util.spec_from_file_location(name, source.code_path)
     if spec is None or spec.loader is None:
         raise BadContract(f"{source.code_path} cannot be imported")

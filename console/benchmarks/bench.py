@@ -15,16 +15,16 @@ from console.benchmarks.reference import FLOOR
 from contracts.errors import Unavailable
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role, Stage
-from pipeline.compose import Shop, open_shop
-from pipeline.crew import Crew, command
-from pipeline.intake import Intake, Report, take_in
-from pipeline.people import ensure_actor
-from pipeline.publish import floor_in_force, publish_cell, publish_floor
-from pipeline.separation import Separation
-from pipeline.settings import load
-from pipeline.setup import SERVICE, ensure_workspace, load_registry, prepare_database
-from pipeline.sources import open_source
-from pipeline.sources.validation import RowValidator
+from pipeline.access.tokens import ensure_actor
+from pipeline.crew.crew import Crew, command
+from pipeline.crew.separation import Separation
+from pipeline.floors.publish import floor_in_force, publish_cell, publish_floor
+from pipeline.intake.intake import Intake, Report, take_in
+from pipeline.intake.sources import open_source
+from pipeline.intake.sources.validation import RowValidator
+from pipeline.startup.compose import Shop, open_shop
+from pipeline.startup.settings import load
+from pipeline.startup.setup import SERVICE, ensure_workspace, load_registry, prepare_database
 from queues.database import Connection, connect
 from workcells.shapes.catalogue import SHAPES
 

@@ -10,9 +10,9 @@ from typing import Any
 from console.benchmarks.bench import Bench, bench, statistics
 from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role
-from pipeline.arrivals import Arrival  # noqa: F401 - imported early, so that the first single item does not pay for it
-from pipeline.intake import take_in
-from pipeline.sources import open_source
+from pipeline.intake.arrivals import Arrival  # noqa: F401 - imported early, so that the first single item does not pay for it
+from pipeline.intake.intake import take_in
+from pipeline.intake.sources import open_source
 
 _DRAIN_SECONDS = 900.0
 _WARM_ITEMS = 400

@@ -10,11 +10,11 @@ from typing import Any
 from console.benchmarks.bench import Bench, bench
 from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role, Stage
-from pipeline.inline import InlineWorker, lanes_of
-from pipeline.publish import floor_in_force
-from pipeline.setup import load_registry
-from pipeline.turns import Turns, take
-from queues.board import read_board
+from pipeline.floors.publish import floor_in_force
+from pipeline.startup.setup import load_registry
+from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.inline import InlineWorker, lanes_of
+from queues.board.lanes import read_board
 from queues.claims import give_back
 from queues.database import transaction
 
@@ -100,7 +100,7 @@ def _fill(found: Bench, low: int, high: int) -> None:
 
 @contextlib.contextmanager
 def _worker(found: Bench, role: Role) -> Any:
-    from pipeline.appliers import opened
+    from pipeline.startup.appliers import opened
 
     registry = load_registry()
     with found.shop.connect(Role.OPERATE, name="bench") as conn:

@@ -36,7 +36,7 @@ def list_(state: str | None, adapter: str | None, limit: int, cursor: str | None
     """
     from console.session import one_id, session
     from contracts.lifecycle import Role
-    from pipeline.applied import applies
+    from pipeline.review.applies import applies
 
     with session(Role.READ) as s:
         before = one_id(cursor) if cursor else None
@@ -69,7 +69,7 @@ def show(apply: str, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.applied import find_apply, story
+    from pipeline.review.applies import find_apply, story
 
     with session(Role.READ) as s:
         one = story(s.conn, s.shop.store, s.workspace, find_apply(s.conn, s.workspace, apply))
@@ -122,8 +122,8 @@ def preview(proposals: tuple[str, ...], form: str) -> None:
     from console.proposal_page import target_lines
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.inbox import dossier, find_proposal
-    from pipeline.preview import against_target
+    from pipeline.review.inbox import dossier, find_proposal
+    from pipeline.review.preview import against_target
 
     seen = []
     with session(Role.READ) as s:
@@ -170,7 +170,7 @@ def probe(apply: str, answer: str | None, reason: str, dry_run: bool, form: str)
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.applied import find_apply, probe_again, resolve
+    from pipeline.review.applies import find_apply, probe_again, resolve
 
     if answer and not reason.strip():
         raise BadInput("--is needs --reason: what you saw at the target")

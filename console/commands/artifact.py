@@ -61,7 +61,7 @@ def show(name: str, item: str | None, *, raw: bool, form: str) -> None:
 
 
 def _item(here: Any, text: str | None) -> UUID | None:
-    from queues.finding import find_item
+    from queues.lookup import find_item
 
     return find_item(here.conn, text).item_id if text else None
 

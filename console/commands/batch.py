@@ -45,7 +45,7 @@ def list_(limit: int, cursor: UUID | None, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.batches import list_batches
+    from pipeline.operations.batches import list_batches
 
     with session(Role.READ) as here:
         rows = list_batches(here.conn, here.workspace, limit=limit + 1, after=cursor)
@@ -70,7 +70,7 @@ def show(batch_id: str, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.batches import account
+    from pipeline.operations.batches import account
 
     with session(Role.READ) as here:
         found = account(here.conn, here.workspace, _batch(here, batch_id))
@@ -92,7 +92,7 @@ def wait(batch_id: str, timeout: float, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.batches import wait_for_batch
+    from pipeline.operations.batches import wait_for_batch
 
     with session(Role.READ) as here:
         wanted = _batch(here, batch_id)
@@ -122,7 +122,7 @@ def results(batch_id: str, after: int, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.batches import results as rows_of
+    from pipeline.operations.batches import results as rows_of
 
     with session(Role.READ) as here:
         wanted = _batch(here, batch_id)
@@ -142,7 +142,7 @@ def rejects(batch_id: str, after: int, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.batches import rejects as rows_of
+    from pipeline.operations.batches import rejects as rows_of
 
     with session(Role.READ) as here:
         wanted = _batch(here, batch_id)
@@ -151,7 +151,7 @@ def rejects(batch_id: str, after: int, form: str) -> None:
 
 def _batch(here: Any, text: str) -> UUID:
     from queues.database import transaction
-    from queues.finding import find_batch
+    from queues.lookup import find_batch
 
     with transaction(here.conn, here.workspace):
         return find_batch(here.conn, text)

@@ -83,7 +83,7 @@ def publish(folder: Path, dry_run: bool, form: str) -> None:
       shopfloor contract publish workcells/issue_review --dry-run
     """
     from console.session import session
-    from pipeline.publish import publish_cell, published_row
+    from pipeline.floors.publish import publish_cell, published_row
     from workcells.registry import load_cell
 
     cell = load_cell(folder)
@@ -113,7 +113,7 @@ def list_(limit: int, form: str) -> None:
       shopfloor contract list --json
     """
     from console.session import session
-    from pipeline.published import contracts
+    from pipeline.floors.published import contracts
 
     with session(Role.READ) as open_session:
         found = contracts(open_session.conn, open_session.workspace)[:limit]
@@ -136,7 +136,7 @@ def show(name: str, raw: bool, form: str) -> None:
       shopfloor contract show issue_review@1.0.0
     """
     from console.session import session
-    from pipeline.published import contract_named
+    from pipeline.floors.published import contract_named
 
     with session(Role.READ) as open_session:
         row, found = contract_named(open_session.conn, open_session.workspace, name)

@@ -40,9 +40,9 @@ def migrate(make_roles: bool, dry_run: bool, form: str) -> None:
       shopfloor db migrate --dry-run
       shopfloor db migrate
     """
-    from pipeline.compose import open_shop
-    from pipeline.setup import make_roles as make
-    from pipeline.setup import prepare_database
+    from pipeline.startup.compose import open_shop
+    from pipeline.startup.setup import make_roles as make
+    from pipeline.startup.setup import prepare_database
     from queues.schema import newest_version
 
     shop = open_shop(start=not dry_run)
@@ -70,7 +70,7 @@ def status(form: str) -> None:
       shopfloor db status --json
     """
     from contracts.errors import Conflict
-    from pipeline.compose import open_shop
+    from pipeline.startup.compose import open_shop
     from queues.database import connect, where
     from queues.schema import newest_version
 
@@ -116,7 +116,7 @@ def url(role: str, form: str) -> None:
     Example:
       psql "$(shopfloor db url --role audit)" -c 'SELECT stage, state, count(*) FROM inspect.items GROUP BY 1, 2'
     """
-    from pipeline.compose import open_shop
+    from pipeline.startup.compose import open_shop
 
     shop = open_shop(start=False)
     address = shop.migration_url() if role == MIGRATE else shop.url(Role(role))

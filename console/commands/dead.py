@@ -35,8 +35,8 @@ def list_(lane: str | None, flow: str | None, error: str | None, limit: int, for
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.burials import by_kind, dead_letters
-    from pipeline.picking import MOST
+    from pipeline.operations.dead_letters import by_kind, dead_letters
+    from pipeline.operations.selection import MOST
 
     with session(Role.READ) as s:
         found = dead_letters(s.conn, s.workspace, error=error, lane=lane, flow=flow, most=MOST + 1)
@@ -77,7 +77,7 @@ def show(item: str, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.burials import dead_letter
+    from pipeline.operations.dead_letters import dead_letter
 
     with session(Role.READ) as s:
         found = dead_letter(s.conn, s.workspace, item)
@@ -117,7 +117,7 @@ def replay(stagger: float | None, **options: Any) -> None:
     Example:
       shopfloor dead replay --error "connection refused" --stagger 10m --yes
     """
-    from pipeline import steering
+    from pipeline.operations import steering
 
     def act(s: Any, items: Sequence[Any]) -> Any:
         return steering.requeue(
@@ -143,7 +143,7 @@ def prune(**options: Any) -> None:
     Example:
       shopfloor dead prune northwind-labs/tidewater#8 --why "the repository is gone"
     """
-    from pipeline.burials import prune as file_away
+    from pipeline.operations.dead_letters import prune as file_away
 
     def act(s: Any, items: Sequence[Any]) -> Any:
         return file_away(s.conn, s.workspace, items, by=s.actor, why=options["why"], dry_run=options["dry_run"])
@@ -154,7 +154,7 @@ def prune(**options: Any) -> None:
 def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.picking import named
+    from pipeline.operations.selection import named
 
     words = given(options["items"])
     refuse_empty_stdin(options["items"], words)
@@ -171,8 +171,8 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
 
 
 def _chosen(s: Any, options: dict[str, Any]) -> Any:
-    from pipeline.burials import dead_letters
-    from pipeline.picking import MOST, Picked
+    from pipeline.operations.dead_letters import dead_letters
+    from pipeline.operations.selection import MOST, Picked
 
     told = {name: options[name] for name in ("lane", "flow")}
     letters = [letter.item_id for letter in dead_letters(s.conn, s.workspace, error=options["error"], most=MOST + 1, **told)]

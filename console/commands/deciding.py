@@ -80,7 +80,7 @@ def rework(**options: Any) -> None:
 def _decide(answer: str, outcome: str, options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.clearances import Answer, decide_all
+    from pipeline.review.clearances import Answer, decide_all
 
     words = given(options["proposals"])
     refuse_empty_stdin(options["proposals"], words)
@@ -111,8 +111,8 @@ def _check(answer: str, words: Sequence[str], options: dict[str, Any]) -> None:
 
 def _ballots(s: Any, words: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], dict[Any, str], list[Result]]:
     """Return what is to be decided, bound to the bytes of now, what each is about, and results for what cannot be."""
-    from pipeline.clearances import Ballot
-    from pipeline.inbox import dossier, find_proposal
+    from pipeline.review.clearances import Ballot
+    from pipeline.review.inbox import dossier, find_proposal
 
     if options["finding"]:
         group = _one_group(s, options)
@@ -147,7 +147,7 @@ def _must_match(one: dict[str, Any], wanted: str | None) -> None:
 
 def _one_group(s: Any, options: dict[str, Any]) -> Sequence[Any]:
     """Return the members of the group that --finding and --action name. Raises when that is none, or several kinds."""
-    from pipeline.inbox import grouped, waiting
+    from pipeline.review.inbox import grouped, waiting
 
     groups = grouped(waiting(s.conn, s.shop.store, s.workspace, finding=options["finding"], action=options["action"], most=1000))
     if not groups:

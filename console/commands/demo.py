@@ -36,9 +36,11 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
         _reset(form)
         return
     from contracts.lifecycle import Role
-    from pipeline import crew, demonstration, logs
-    from pipeline.compose import open_shop
-    from pipeline.setup import set_up
+    from pipeline import demonstration
+    from pipeline.crew import crew
+    from pipeline.startup import logs
+    from pipeline.startup.compose import open_shop
+    from pipeline.startup.setup import set_up
 
     started = time.monotonic()
     source = file or SAMPLE
@@ -71,7 +73,7 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
 
 def _refuse_unreadable(path: Path) -> None:
     """Look at the file before anything is started: a wrong name should cost no servers."""
-    from pipeline.sources import open_source
+    from pipeline.intake.sources import open_source
 
     with open_source(str(path)):
         pass
@@ -88,9 +90,9 @@ def _show_moving(moving: int) -> None:
 
 def _reset(form: str) -> None:
     from contracts.errors import Unavailable
-    from pipeline.compose import open_shop
     from pipeline.demonstration import reset
-    from pipeline.settings import load
+    from pipeline.startup.compose import open_shop
+    from pipeline.startup.settings import load
     from queues.embedded import default_data_dir, stop
 
     settings = load()
@@ -109,8 +111,8 @@ def _reset(form: str) -> None:
 def _tell_board_and_inbox(shop: Any, workspace: Any) -> None:
     from console.commands.status import say_lanes
     from contracts.lifecycle import Role
-    from pipeline.inbox import grouped, waiting
-    from queues.board import read_board
+    from pipeline.review.inbox import grouped, waiting
+    from queues.board.lanes import read_board
 
     with shop.connect(Role.READ, name="demo") as conn:
         lanes, groups = read_board(conn, workspace).lanes, grouped(waiting(conn, shop.store, workspace))

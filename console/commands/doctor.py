@@ -7,7 +7,7 @@ import click
 from console.output import age, document, formats, listing, printable, table
 
 if TYPE_CHECKING:
-    from pipeline.invariants import Checked
+    from pipeline.doctor.invariants import Checked
 
 
 @click.command()
@@ -35,8 +35,8 @@ def doctor(strict: bool, failpoints: bool, most: int, form: str) -> None:
 
 def _examine(form: str) -> int:
     from contracts.errors import Unavailable
-    from pipeline.compose import open_shop
-    from pipeline.health import examine, failed, worst
+    from pipeline.doctor.health import examine, failed, worst
+    from pipeline.startup.compose import open_shop
 
     try:
         signs = list(examine(open_shop(start=False)))
@@ -56,8 +56,8 @@ def _strict(form: str, most: int) -> int:
 
     from contracts.errors import ShopfloorError
     from contracts.lifecycle import Role
-    from pipeline.compose import open_shop
-    from pipeline.invariants import check_all
+    from pipeline.doctor.invariants import check_all
+    from pipeline.startup.compose import open_shop
     from queues.database import connect
 
     shop, started = open_shop(start=False), time.monotonic()

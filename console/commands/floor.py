@@ -36,9 +36,9 @@ def check(file: Path | None, form: str) -> None:
     Example:
       shopfloor floor check floor.yaml
     """
-    from pipeline.publish import BUILT_IN_FLOOR, check_floor, floor_file, read_floor
-    from pipeline.settings import load
-    from pipeline.setup import load_registry
+    from pipeline.floors.publish import BUILT_IN_FLOOR, check_floor, floor_file, read_floor
+    from pipeline.startup.settings import load
+    from pipeline.startup.setup import load_registry
 
     found = floor_file(file or load().floor)
     parsed = read_floor(found)
@@ -70,7 +70,7 @@ def show(version: str | None, form: str) -> None:
       shopfloor floor show > floor.yaml
     """
     from console.session import session
-    from pipeline.published import floor_version
+    from pipeline.floors.published import floor_version
 
     with session(Role.READ) as open_session:
         row = floor_version(open_session.conn, open_session.workspace, version)
@@ -97,10 +97,10 @@ def apply(file: Path, dry_run: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.floor import parse_floor
-    from pipeline.inline import lanes_of
-    from pipeline.publish import check_floor, publish_floor, read_floor
-    from pipeline.published import floor_version
-    from pipeline.setup import load_registry
+    from pipeline.floors.publish import check_floor, publish_floor, read_floor
+    from pipeline.floors.published import floor_version
+    from pipeline.startup.setup import load_registry
+    from pipeline.worker.inline import lanes_of
 
     wanted, registry = read_floor(file), load_registry()
     with session(Role.OPERATE, needs="operator") as open_session:
@@ -150,7 +150,7 @@ def history(limit: int, form: str) -> None:
       shopfloor floor history --json
     """
     from console.session import session
-    from pipeline.published import floors
+    from pipeline.floors.published import floors
 
     with session(Role.READ) as open_session:
         found = floors(open_session.conn, open_session.workspace, most=limit)

@@ -33,11 +33,11 @@ def intake(file: str, **options: Any) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.logs import configure
-    from pipeline.publish import floor_in_force
-    from pipeline.reject_limit import reject_limit
-    from pipeline.setup import SERVICE, load_registry
-    from pipeline.taking import only_flow, open_intake, preview_file, take_file
+    from pipeline.floors.publish import floor_in_force
+    from pipeline.intake.from_file import only_flow, open_intake, preview_file, take_file
+    from pipeline.intake.reject_limit import reject_limit
+    from pipeline.startup.logs import configure
+    from pipeline.startup.setup import SERVICE, load_registry
 
     wanted = _wanted(file, options)
     options["is_table"] = (options["kind"] or file.lower().removesuffix(".gz").rpartition(".")[2]) in ("csv", "tsv")
@@ -71,7 +71,7 @@ def intake(file: str, **options: Any) -> None:
 def _wanted(file: str, options: dict[str, Any]) -> Any:
     """Return what the options ask for. Raises BadInput before anything is opened."""
     from contracts.errors import BadInput
-    from pipeline.taking import STANDARD_INPUT, FromFile
+    from pipeline.intake.from_file import STANDARD_INPUT, FromFile
 
     needs_two_passes = options["strict"] or options["expect_rows"] is not None
     if file == STANDARD_INPUT and needs_two_passes and not options["dry_run"]:
@@ -107,7 +107,7 @@ def _instant(text: str) -> Any:
 def _refuse_what_would_be(job: Any, wanted: Any, report: Any) -> None:
     """Raise what the real run would: a preview in a script then needs no reading."""
     from contracts.errors import BadInput
-    from pipeline.taking import refuse_unfit
+    from pipeline.intake.from_file import refuse_unfit
 
     refuse_unfit(wanted, report)
     if job.max_rejects and job.max_rejects.is_passed(report.rejected, report.rows, final=True):
@@ -120,7 +120,7 @@ def _refuse_what_would_be(job: Any, wanted: Any, report: Any) -> None:
 def _wait(here: Any, report: Any, figures: dict[str, Any], options: dict[str, Any]) -> None:
     """Print the account, with how the batch's orders ended once they have."""
     from contracts.errors import Conflict
-    from pipeline.batches import wait_for_batch
+    from pipeline.operations.batches import wait_for_batch
 
     try:
         figures["ends"] = wait_for_batch(

@@ -36,13 +36,13 @@ def items(form: str, limit: int, cursor: UUID | None, where: str | None, **filte
     from console.session import session
     from contracts.lifecycle import Role
     from queues.database import transaction
-    from queues.finding import filter_of, list_items
+    from queues.lookup import filter_of, list_items
 
     with session(Role.READ) as here:
         with transaction(here.conn, here.workspace):
             wanted = filter_of(here.conn, filters)
         if where is not None:
-            from pipeline.payloads import matching, rule
+            from pipeline.operations.payloads import matching, rule
 
             found = matching(here.conn, here.shop.store, here.workspace, wanted, rule(where), limit=limit, after=cursor)
             rows, following = found.items, found.next_cursor
@@ -82,10 +82,10 @@ def show(item: str, form: str) -> None:
     from artifacts.blobs import read_bodies
     from console.session import session
     from contracts.lifecycle import Role
+    from queues.board.dossier import read_dossier
+    from queues.board.why import why as explained
     from queues.database import transaction
-    from queues.dossier import read_dossier
-    from queues.explain import why as explained
-    from queues.finding import find_item
+    from queues.lookup import find_item
 
     with session(Role.READ) as here, transaction(here.conn, here.workspace):
         found = find_item(here.conn, item)
@@ -97,7 +97,7 @@ def show(item: str, form: str) -> None:
     if form == "json":
         document(dossier)
     else:
-        from console.dossier import tell
+        from console.item_page import tell
 
         tell(dossier)
 
@@ -114,9 +114,9 @@ def why(item: str, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
+    from queues.board.why import why as explained
     from queues.database import transaction
-    from queues.explain import why as explained
-    from queues.finding import find_item
+    from queues.lookup import find_item
 
     with session(Role.READ) as here, transaction(here.conn, here.workspace):
         answer = explained(here.conn, find_item(here.conn, item)).as_dict()
@@ -128,7 +128,7 @@ def why(item: str, form: str) -> None:
 
 def tell_why(answer: dict[str, Any]) -> None:
     """Print why an item stands where it stands, then what happens next and what to type."""
-    from queues.endings import lasting
+    from queues.board.endings import lasting
 
     place = f"{answer['stage']}/{answer['state']}" + (f", reason {answer['reason']}" if answer["reason"] else "")
     click.echo(f"{printable(answer['subject'])}  {answer['item_id']}")
@@ -153,9 +153,9 @@ def history(item: str, limit: int, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
+    from queues.board.dossier import history as moves_of
     from queues.database import transaction
-    from queues.dossier import history as moves_of
-    from queues.finding import find_item
+    from queues.lookup import find_item
 
     with session(Role.READ) as here, transaction(here.conn, here.workspace):
         found = find_item(here.conn, item)

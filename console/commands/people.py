@@ -52,8 +52,8 @@ def new(actor: str, roles: tuple[str, ...], kind: str, days: int | None, label: 
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.accounts import admit_actor, roles_of
-    from pipeline.people import issue_token
+    from pipeline.access.actors import admit_actor, roles_of
+    from pipeline.access.tokens import issue_token
 
     if not 1 <= len(actor) <= 120 or not actor.isprintable() or ":" in actor:
         raise BadInput("an actor's name has 1 to 120 printable characters and no colon", code="actor.name")
@@ -75,7 +75,7 @@ def new(actor: str, roles: tuple[str, ...], kind: str, days: int | None, label: 
 
 def _may_manage(s: Any, *, first_admin: bool = False) -> None:
     """Return when the actor is an admin, or makes the workspace's first one. Raises Denied."""
-    from pipeline.accounts import has_admin, roles_of
+    from pipeline.access.actors import has_admin, roles_of
 
     if "admin" in roles_of(s.conn, s.token) or (first_admin and not has_admin(s.conn, s.workspace)):
         return
@@ -95,7 +95,7 @@ def list_(every: bool, limit: int, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.accounts import tokens
+    from pipeline.access.actors import tokens
 
     with session(Role.OPERATE, needs="operator") as s:
         found = tokens(s.conn, s.workspace, every=every, most=limit)
@@ -119,8 +119,8 @@ def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) ->
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.accounts import disable_actor, tokens
-    from pipeline.people import revoke_token
+    from pipeline.access.actors import disable_actor, tokens
+    from pipeline.access.tokens import revoke_token
 
     if bool(token_id) == bool(actor):
         raise BadInput("name a token, or an actor with --actor: one of the two", hint="shopfloor token list")
@@ -164,7 +164,7 @@ def whoami(form: str) -> None:
     """
     from console.session import kept_token, session
     from contracts.lifecycle import Role
-    from pipeline.people import actor_of
+    from pipeline.access.tokens import actor_of
 
     with session(Role.READ, needs=None) as s:
         actor = actor_of(s.conn, s.token) if s.token else None
@@ -213,8 +213,8 @@ def login(remove: bool, form: str) -> None:
     """
     from console.session import login_path
     from contracts.lifecycle import Role
-    from pipeline.compose import open_shop
-    from pipeline.people import actor_of
+    from pipeline.access.tokens import actor_of
+    from pipeline.startup.compose import open_shop
     from queues.embedded import write_atomically
 
     path = login_path()

@@ -37,7 +37,7 @@ def inbox(finding: str | None, action: str | None, limit: int, form: str) -> Non
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.inbox import MOST, grouped, waiting
+    from pipeline.review.inbox import MOST, grouped, waiting
     from queues.database import now
 
     with session(Role.READ) as s:
@@ -150,7 +150,7 @@ def show(proposal: str, raw: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.inbox import find_proposal
+    from pipeline.review.inbox import find_proposal
 
     with session(Role.READ) as s:
         _show(s, find_proposal(s.conn, s.workspace, proposal), form, raw=raw)
@@ -168,7 +168,7 @@ def next_(finding: str | None, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.inbox import waiting
+    from pipeline.review.inbox import waiting
 
     with session(Role.READ, needs="reviewer") as s:
         found = waiting(s.conn, s.shop.store, s.workspace, finding=finding, most=200)
@@ -183,8 +183,8 @@ def next_(finding: str | None, form: str) -> None:
 
 def _show(s: Any, proposal_id: Any, form: str, *, raw: bool = False) -> None:
     from console.proposal_page import lines_of
-    from pipeline.inbox import dossier, must_not_decide
-    from pipeline.preview import OPEN_ADAPTERS, against_target
+    from pipeline.review.inbox import dossier, must_not_decide
+    from pipeline.review.preview import OPEN_ADAPTERS, against_target
 
     one = dossier(s.conn, s.shop.store, s.workspace, proposal_id)
     if raw:

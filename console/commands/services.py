@@ -16,9 +16,10 @@ def up(foreground: bool, form: str) -> None:
     Example:
       shopfloor up
     """
-    from pipeline import crew, crew_file, logs
-    from pipeline.compose import open_shop
-    from pipeline.setup import set_up
+    from pipeline.crew import crew, crew_file
+    from pipeline.startup import logs
+    from pipeline.startup.compose import open_shop
+    from pipeline.startup.setup import set_up
 
     shop = open_shop()
     logs.configure(shop.settings.log_level)
@@ -47,9 +48,9 @@ def down(workers_only: bool, form: str) -> None:
     Example:
       shopfloor down
     """
-    from pipeline import crew
-    from pipeline.compose import Shop
-    from pipeline.settings import load
+    from pipeline.crew import crew
+    from pipeline.startup.compose import Shop
+    from pipeline.startup.settings import load
     from queues.embedded import inspect, stop
 
     # By what holds its lock and by what runs in its folder: a server that is gone keeps nobody from stopping the rest.
@@ -73,9 +74,9 @@ def worker(lanes: str) -> None:
     Example:
       shopfloor worker --lanes route,cell.issue_review
     """
-    from pipeline import logs
-    from pipeline.compose import open_shop
-    from pipeline.staffing import staff
+    from pipeline.crew.staffing import staff
+    from pipeline.startup import logs
+    from pipeline.startup.compose import open_shop
 
     shop = open_shop(start=False)
     logs.configure(shop.settings.log_level)
@@ -96,9 +97,9 @@ def sweeper(once: bool, form: str) -> None:
     import threading
 
     from contracts.lifecycle import Role
-    from pipeline import logs
-    from pipeline.compose import open_shop
-    from pipeline.sweeper import Sweeper, sweep
+    from pipeline.startup import logs
+    from pipeline.startup.compose import open_shop
+    from pipeline.sweeper.duties import Sweeper, sweep
 
     shop = open_shop(start=False)
     logs.configure(shop.settings.log_level)

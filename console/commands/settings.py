@@ -15,7 +15,7 @@ def settings(changed: bool, form: str) -> None:
       shopfloor settings
       SHOPFLOOR_WORKERS=4 shopfloor settings --changed
     """
-    from pipeline.settings import described, load
+    from pipeline.startup.settings import described, load
 
     rows = described(load())
     if changed:

@@ -8,8 +8,8 @@ import click
 from console.output import age, document, formats, printable, terminal_width
 
 if TYPE_CHECKING:
-    from pipeline.compose import Shop
-    from queues.board import Board, Lane
+    from pipeline.startup.compose import Shop
+    from queues.board.lanes import Board, Lane
 
 
 @click.command()
@@ -29,8 +29,8 @@ def status(check: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.crew_file import trouble
-    from queues.board import read_board
+    from pipeline.crew.crew_file import trouble
+    from queues.board.lanes import read_board
 
     with session(Role.READ) as here:
         board = read_board(here.conn, here.workspace)

@@ -39,7 +39,7 @@ def requeue(stagger: float | None, **options: Any) -> None:
       shopfloor requeue --lane apply.tracker --state dead --stagger 10m --yes
       shopfloor requeue --reason human --where "item.title.contains('crash')" --dry-run
     """
-    from pipeline import steering
+    from pipeline.operations import steering
 
     def act(s: Any, items: Sequence[UUID]) -> Any:
         return steering.requeue(
@@ -64,7 +64,7 @@ def rework(**options: Any) -> None:
     Example:
       shopfloor rework northwind-labs/tidewater#8 --why "look at the newest comment too"
     """
-    from pipeline import steering
+    from pipeline.operations import steering
 
     if not options["why"].strip():
         raise BadInput("rework needs a reason: the next attempt is told", hint='--why "what to look at"')
@@ -85,7 +85,7 @@ def cancel(**options: Any) -> None:
       shopfloor cancel northwind-labs/tidewater#8
       shopfloor cancel --batch latest --dry-run
     """
-    from pipeline import steering
+    from pipeline.operations import steering
 
     def act(s: Any, items: Sequence[UUID]) -> Any:
         return steering.cancel(s.conn, s.workspace, items, by=s.actor, why=options["why"], dry_run=options["dry_run"])
@@ -96,7 +96,7 @@ def cancel(**options: Any) -> None:
 def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.picking import named
+    from pipeline.operations.selection import named
 
     words = given(options["items"])
     refuse_empty_stdin(options["items"], words)

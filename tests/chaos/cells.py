@@ -5,8 +5,8 @@ from pathlib import Path
 
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role
-from pipeline.publish import publish_cell, publish_floor
-from pipeline.setup import load_registry
+from pipeline.floors.publish import publish_cell, publish_floor
+from pipeline.startup.setup import load_registry
 from tests.chaos.plant import Plant
 from workcells.registry import Registry
 
@@ -14,10 +14,10 @@ _WORKER = """
 import sys
 from pathlib import Path
 from contracts.lifecycle import Role
-from pipeline import logs
-from pipeline.compose import open_shop
-from pipeline.setup import load_registry
-from pipeline.worker import Worker
+from pipeline.startup import logs
+from pipeline.startup.compose import open_shop
+from pipeline.startup.setup import load_registry
+from pipeline.worker.process import Worker
 shop = open_shop(start=False)
 logs.configure("info")
 raise SystemExit(Worker(shop, Role.PROPOSE, sys.argv[2].split(","), load_registry(Path(sys.argv[1]))).run())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipeline.compose import Shop
+from pipeline.startup.compose import Shop
 from tests.chaos.plant import Plant
 
 

@@ -20,14 +20,14 @@ import psycopg
 from contracts.errors import Unavailable
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role
-from pipeline.clearances import Answer, Ballot, decide_all
-from pipeline.compose import Shop
-from pipeline.intake import Report, take_in
-from pipeline.people import ensure_actor, issue_token
-from pipeline.publish import publish_floor
-from pipeline.setup import SERVICE, load_registry
-from pipeline.sources import open_source
-from pipeline.taking import open_intake
+from pipeline.access.tokens import ensure_actor, issue_token
+from pipeline.floors.publish import publish_floor
+from pipeline.intake.from_file import open_intake
+from pipeline.intake.intake import Report, take_in
+from pipeline.intake.sources import open_source
+from pipeline.review.clearances import Answer, Ballot, decide_all
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import SERVICE, load_registry
 from queues.database import Connection
 from queues.database import connect as open_connection
 from tests.line import issue, merged

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from pipeline.compose import open_shop
 from pipeline.failpoints import POINTS
-from pipeline.settings import Settings
-from pipeline.setup import set_up
+from pipeline.startup.compose import open_shop
+from pipeline.startup.settings import Settings
+from pipeline.startup.setup import set_up
 from queues.embedded import inspect, stop
 from tests.chaos.plant import FLOOR, Plant
 

@@ -12,14 +12,14 @@ from contracts.floor import parse_floor
 from contracts.lifecycle import CEILINGS, Cause, Role
 from contracts.nouns import Draft, Outcome
 from pipeline import failpoints
-from pipeline.clearances import Answer, Ballot, decide_all
-from pipeline.compose import Shop
-from pipeline.people import ensure_actor, issue_token
-from pipeline.publish import publish_floor
-from pipeline.steering import requeue
+from pipeline.access.tokens import ensure_actor, issue_token
+from pipeline.floors.publish import publish_floor
+from pipeline.operations.steering import requeue
+from pipeline.review.clearances import Answer, Ballot, decide_all
+from pipeline.startup.compose import Shop
+from queues.board.why import Why, why
 from queues.database import Connection, transaction
-from queues.explain import Why, why
-from queues.finding import find_item
+from queues.lookup import find_item
 from tests.chaos.account import violations
 from tests.chaos.plant import AS_OF, FLOOR, seed_tracker
 from tests.line import Clock, Road, issue, merged

@@ -10,7 +10,7 @@ import pytest
 from artifacts.blobs import ROW_BYTES
 from contracts.errors import StoreUnavailable
 from contracts.lifecycle import CEILINGS, Cause
-from pipeline.compose import Shop
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.chaos.account import violations
 from tests.chaos.cells import contract_of, put_in_force, serving

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role
-from pipeline.invariants import check_all
-from pipeline.steering import requeue
+from pipeline.doctor.invariants import check_all
+from pipeline.operations.steering import requeue
 from queues import schema
 from queues.embedded import attach_or_start
 from tests.chaos.account import violations

@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 from contracts.errors import Conflict, Denied
 from contracts.lifecycle import Cause, Role, Wait
-from pipeline.applied import find_apply, probe_again, resolve
-from pipeline.clearances import Answer, decide
-from pipeline.compose import Shop
-from pipeline.inbox import Waiting
+from pipeline.review.applies import find_apply, probe_again, resolve
+from pipeline.review.clearances import Answer, decide
+from pipeline.review.inbox import Waiting
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.hands import intend, lease, push
 from tests.line import Road

@@ -12,8 +12,8 @@ import pytest
 from contracts.errors import Conflict, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import Role
-from pipeline import batches
-from pipeline.batches import account, rejects, results, wait_for_batch
+from pipeline.operations import batches
+from pipeline.operations.batches import account, rejects, results, wait_for_batch
 from tests.line import Road, issue, merged
 
 ROWS = [

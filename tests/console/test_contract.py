@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from contracts.lifecycle import Role
-from pipeline.compose import Shop
-from pipeline.people import ensure_actor, issue_token
-from pipeline.publish import publish_cell
+from pipeline.access.tokens import ensure_actor, issue_token
+from pipeline.floors.publish import publish_cell
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from workcells.registry import BUILT_IN, load_cell
 

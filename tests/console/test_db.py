@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 from contracts.lifecycle import Role
-from pipeline.compose import Shop
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from queues.schema import login, newest_version
 

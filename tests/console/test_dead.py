@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 from contracts.lifecycle import Cause, Role
-from pipeline.clearances import Answer, decide
-from pipeline.compose import Shop
+from pipeline.review.clearances import Answer, decide
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.hands import buried, intend, lease, push
 from tests.line import Road

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.doctor.invariants import TITLES, VACUOUS
 from pipeline.failpoints import POINTS
-from pipeline.invariants import TITLES, VACUOUS
 from queues.database import Connection
 from tests.line import Road, issue
 

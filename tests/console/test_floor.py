@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from contracts.lifecycle import Role
-from pipeline.compose import Shop
-from pipeline.publish import BUILT_IN_FLOOR, floor_in_force
-from pipeline.setup import set_up
+from pipeline.floors.publish import BUILT_IN_FLOOR, floor_in_force
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import set_up
 from queues.database import Connection
 
 GOOD = BUILT_IN_FLOOR.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import ROW_CODES
-from pipeline.compose import Shop
+from pipeline.startup.compose import Shop
 from tests.intakes import as_lines, batches, environment, item, reference_floor, written
 from tests.line import Result, issue, merged
 from tests.people import person

@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from pipeline.compose import Shop
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.line import Road
 from tests.people import look, person, propose

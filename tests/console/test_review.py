@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from contracts.canonical import canonical
-from pipeline.compose import Shop
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.line import Road, issue, merged
 from tests.people import LATER, fill_tracker, look, open_proposals, person, propose

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from console.commands.settings import settings
-from pipeline.settings import ELSEWHERE, KNOWN
+from pipeline.startup.settings import ELSEWHERE, KNOWN
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from contracts.lifecycle import Cause, Role, State, move
-from pipeline.turns import Turns, take
+from pipeline.worker.fair_share import Turns, take
 from queues.database import transaction
 from queues.mover import Planned, Route, perform
 from queues.pauses import pause, scope_of

@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.errors import InsufficientPrivilege
 from contracts.lifecycle import APPROVE, Cause, Role
-from pipeline import payloads, steering
-from pipeline.clearances import Answer, decide
-from pipeline.compose import Shop
-from pipeline.picking import picked_by_rule
+from pipeline.operations import payloads, steering
+from pipeline.operations.selection import picked_by_rule
+from pipeline.review.clearances import Answer, decide
+from pipeline.startup.compose import Shop
 from queues.database import Connection, transaction
-from queues.finding import Filter
+from queues.lookup import Filter
 from queues.mover import Planned, Route, perform
 from tests.hands import intend, lease, push, waiting_for_a_person
 from tests.line import Road, issue

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pipeline.compose import Shop
-from pipeline.crew import Crew
-from pipeline.crew_file import only_one, running
-from pipeline.separation import Separation
+from pipeline.crew.crew import Crew
+from pipeline.crew.crew_file import only_one, running
+from pipeline.crew.separation import Separation
+from pipeline.startup.compose import Shop
 from queues.embedded import inspect
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from console.benchmarks.reference import write_file
-from pipeline.compose import Shop
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.intakes import as_lines, batches, environment, item, reference_floor
 from tests.line import Result, Road, issue, merged

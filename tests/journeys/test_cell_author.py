@@ -9,9 +9,9 @@ import pytest
 from contracts.errors import BadContract
 from contracts.language import read_contract
 from contracts.lifecycle import Role
-from pipeline.compose import Shop
-from pipeline.publish import publish_cell, publish_floor, read_floor
-from pipeline.setup import load_registry
+from pipeline.floors.publish import publish_cell, publish_floor, read_floor
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import load_registry
 from tests.line import Road
 from workcells.examples import try_examples
 from workcells.registry import load_cell

@@ -10,11 +10,11 @@ import pytest
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role
 from contracts.secret import Secret
-from pipeline.advance import Mode
-from pipeline.clearances import Answer, decide_all
-from pipeline.compose import Shop
-from pipeline.publish import BUILT_IN_FLOOR, publish_floor
-from pipeline.setup import load_registry
+from pipeline.floors.publish import BUILT_IN_FLOOR, publish_floor
+from pipeline.review.clearances import Answer, decide_all
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import load_registry
+from pipeline.worker.advance import Mode
 from queues.database import Connection
 from tests.line import Clock, Road, issue, merged
 from tests.people import LATER, ballot, look, open_proposals, person

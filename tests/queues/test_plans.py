@@ -7,7 +7,7 @@ from uuid import UUID
 
 from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role
-from pipeline.compose import Shop
+from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.intakes import reference_floor
 from tests.line import Road

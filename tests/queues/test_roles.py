@@ -11,11 +11,11 @@ from psycopg import Error, sql
 from psycopg.errors import CheckViolation, InsufficientPrivilege
 from contracts.lifecycle import Role
 from contracts.lifecycle import move as legal_move
-from pipeline.compose import Shop
-from pipeline.inbox import Waiting
-from pipeline.people import ensure_actor, token_sha256
-from pipeline.setup import ensure_workspace
-from pipeline.turns import Turns, take
+from pipeline.access.tokens import ensure_actor, token_sha256
+from pipeline.review.inbox import Waiting
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import ensure_workspace
+from pipeline.worker.fair_share import Turns, take
 from queues.database import Connection, transaction
 from tests.line import Road, issue
 from tests.people import look, person, propose

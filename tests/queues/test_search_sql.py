@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from pipeline.arrivals import revision_order
+from pipeline.intake.arrivals import revision_order
 from queues.embedded import attach_or_start, stop
 
 SEARCH = Path(__file__).parents[2] / "queues" / "migrations" / "sql" / "0001_search.sql"

@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage, State, move
-from pipeline.compose import Shop
-from pipeline.inline import InlineWorker
-from pipeline.setup import load_registry
-from pipeline.turns import Turns, take
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import load_registry
+from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.inline import InlineWorker
 from queues import workers
 from queues.claims import claim_batch, give_back
 from queues.database import Connection, transaction

@@ -10,10 +10,10 @@ import pytest
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
 from pipeline import failpoints
-from pipeline.clearances import Answer, decide
-from pipeline.compose import Shop
-from pipeline.steering import cancel
-from pipeline.sweeper import lapse_proposals
+from pipeline.operations.steering import cancel
+from pipeline.review.clearances import Answer, decide
+from pipeline.startup.compose import Shop
+from pipeline.sweeper.duties import lapse_proposals
 from queues.database import Connection
 from tests.line import Clock, Road
 from tests.people import ballot, look, person, propose

@@ -7,10 +7,10 @@ from uuid import UUID
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
-from pipeline.advance import Mode, advance
-from pipeline.commit import Hand
-from pipeline.compose import Shop
-from pipeline.turns import Taken, take
+from pipeline.startup.compose import Shop
+from pipeline.worker.advance import Mode, advance
+from pipeline.worker.commit import Hand
+from pipeline.worker.fair_share import Taken, take
 from queues import workers
 from queues.claims import claim_batch
 from queues.database import Connection, transaction

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 from contracts.lifecycle import Role
-from pipeline.advance import Mode, advance
-from pipeline.clearances import Answer, decide_all
-from pipeline.commit import Hand
-from pipeline.compose import Shop
-from pipeline.invariants import check_all
-from pipeline.pace import CLAIM_SECONDS, GROUP_SECONDS, LATE_SECONDS, Pace
-from pipeline.turns import Turns, take
+from pipeline.doctor.invariants import check_all
+from pipeline.review.clearances import Answer, decide_all
+from pipeline.stages.pace import CLAIM_SECONDS, GROUP_SECONDS, LATE_SECONDS, Pace
+from pipeline.startup.compose import Shop
+from pipeline.worker.advance import Mode, advance
+from pipeline.worker.commit import Hand
+from pipeline.worker.fair_share import Turns, take
 from queues.database import Connection
 from queues.pauses import pause, resume, scope_of
 from tests.hands import in_the_cells_lane
@@ -112,7 +112,7 @@ def test_a_worker_that_is_told_to_stop_returns_what_it_has_not_begun(road: Road,
 
 def test_groups_and_claims_are_as_large_as_the_work_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("pipeline.pace.time.monotonic", lambda: now)
+    monkeypatch.setattr("pipeline.stages.pace.time.monotonic", lambda: now)
     pace = Pace()
     assert pace.claim("apply.github", 200) == 200
     size = pace.group("apply.github")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from contracts.identity import new_id
 from contracts.lifecycle import Role
-from pipeline.compose import Shop
-from pipeline.people import token_sha256
-from pipeline.sweeper import sweep, upkeep
+from pipeline.access.tokens import token_sha256
+from pipeline.startup.compose import Shop
+from pipeline.sweeper.duties import sweep, upkeep
 from queues.database import Connection, transaction
 from tests.line import Clock, Road, issue
 from tests.people import person, propose
@@ -20,7 +20,7 @@ def _claimed(road: Road, count: int) -> None:
     """Leave that many items leased by a worker that is gone."""
     road.take_in([issue(number) for number in range(1, count + 1)])
     worker = road.worker()
-    from pipeline.turns import take
+    from pipeline.worker.fair_share import take
 
     claim = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=count, seconds=5).claim
     assert len(claim.items) == count
@@ -52,7 +52,7 @@ def test_four_sweepers_at_once_expire_each_lease_once(road: Road, shop: Shop, cl
 def test_a_lease_that_runs_out_three_times_ends_as_a_dead_letter_and_not_a_fourth(road: Road, clock: Clock, admin: Connection) -> None:
     road.take_in([issue(1)])
     worker = road.worker()
-    from pipeline.turns import take
+    from pipeline.worker.fair_share import take
 
     for expired in range(1, 4):
         claim = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=1, seconds=5).claim

@@ -5,10 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from contracts.lifecycle import Role
-from pipeline import turns
-from pipeline.publish import floor_in_force, publish_floor
-from pipeline.setup import ensure_workspace, load_registry
-from pipeline.turns import Turns, take
+from pipeline.floors.publish import floor_in_force, publish_floor
+from pipeline.startup.setup import ensure_workspace, load_registry
+from pipeline.worker import fair_share as turns
+from pipeline.worker.fair_share import Turns, take
 from queues.database import Connection
 from tests.line import Road, issue
 from tests.people import look

@@ -1,0 +1,76 @@
+"""Accounts as an admin manages them: actors with their roles, brought in, listed and disabled, each act audited."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+from contracts.errors import Conflict, NotFound
+from pipeline.access.tokens import ensure_actor, token_sha256
+from queues.database import Connection, transaction
+
+
+def admit_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, roles: Sequence[str], by: str, enable: bool = False) -> UUID:
+    """Return the id of an actor who may act from now on, with at least `roles`; made if not there.
+
+    Raises Conflict for a name that belongs to the other kind, and for a disabled actor without `enable`.
+    """
+    with transaction(conn, workspace):
+        row = conn.execute("SELECT kind, disabled_at FROM actors WHERE name = %s FOR SHARE", [name]).fetchone()
+        if row is not None and row[0] != kind:
+            raise Conflict(f"{name} is a {row[0]}, not a {kind}", hint="choose another name", code="actor.kind")
+        if row is not None and row[1] is not None:
+            if not enable:
+                raise Conflict(f"{name} is disabled", hint="bring them back with --enable", code="actor.disabled")
+            conn.execute("UPDATE actors SET disabled_at = NULL WHERE name = %s", [name])
+            _audit(conn, workspace, by, "actor.enable", name, "")
+        actor = ensure_actor(conn, workspace, name, kind=kind, roles=tuple(roles))
+        if roles:
+            _audit(conn, workspace, by, "actor.roles", name, " ".join(sorted(roles)))
+    return actor
+
+
+def disable_actor(conn: Connection, workspace: UUID, name: str, *, by: str) -> None:
+    """End every token of an actor and disable the account; their approvals that are not applied count no more."""
+    with transaction(conn, workspace):
+        row = conn.execute("UPDATE actors SET disabled_at = coalesce(disabled_at, clock()) WHERE name = %s RETURNING id", [name]).fetchone()
+        if row is None:
+            raise NotFound(f"no actor {name[:80]!r} in this workspace", hint="shopfloor token list")
+        conn.execute("UPDATE tokens SET revoked_at = clock() WHERE actor_id = %s AND revoked_at IS NULL", [row[0]])
+        _audit(conn, workspace, by, "actor.disable", name, "")
+
+
+def roles_of(conn: Connection, token: str) -> tuple[str, ...]:
+    """Return the roles of a token's actor; none for no token, or one that holds no more."""
+    if not token:
+        return ()
+    row = conn.execute("SELECT roles FROM actor_of(%s)", [token_sha256(token)]).fetchone()
+    return tuple(row[0]) if row else ()
+
+
+def has_admin(conn: Connection, workspace: UUID) -> bool:
+    """True when somebody in the workspace may already manage accounts."""
+    query = "SELECT FROM roles r JOIN actors a ON a.id = r.actor_id WHERE r.role = 'admin' AND a.disabled_at IS NULL"
+    with transaction(conn, workspace):
+        return conn.execute(query).fetchone() is not None
+
+
+_TOKENS = """
+SELECT t.id, a.name AS actor, a.kind, ARRAY(SELECT r.role FROM roles r WHERE r.actor_id = a.id ORDER BY 1) AS roles,
+       t.label, t.created_at, t.expires_at,
+       CASE WHEN t.revoked_at IS NOT NULL THEN 'revoked' WHEN t.expires_at <= clock() THEN 'expired'
+            WHEN a.disabled_at IS NOT NULL THEN 'disabled' ELSE 'live' END AS state
+  FROM tokens t JOIN actors a ON a.id = t.actor_id
+ WHERE %(every)s OR t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > clock()) AND a.disabled_at IS NULL
+ ORDER BY a.name, t.id LIMIT %(most)s
+"""
+
+
+def tokens(conn: Connection, workspace: UUID, *, every: bool, most: int) -> list[dict[str, Any]]:
+    """Return what may be known of tokens, those that hold no more with `every` alone; never a token or its hash."""
+    with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_TOKENS, {"every": every, "most": most}).fetchall()
+
+
+def _audit(conn: Connection, workspace: UUID, by: str, action: str, name: str, payload: str) -> None:
+    conn.execute("SELECT record_audit(%s, %s, %s, %s, %s)", [workspace, by, action, name, payload])

@@ -1,0 +1,1 @@
+"""The supervised processes of `up`, and the users that keep them apart."""

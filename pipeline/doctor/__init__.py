@@ -1,0 +1,1 @@
+"""Whether everything holds: services, settings, and the invariants of the database."""

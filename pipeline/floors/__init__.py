@@ -1,0 +1,1 @@
+"""Contracts and floors as versioned rows: publish, read, the one in force."""

@@ -1,0 +1,1 @@
+"""Rows in: every row of a source becomes an item, a reject or a duplicate."""

@@ -1,0 +1,1 @@
+"""What operators do to work: requeue, rework, cancel, dead letters, batches."""

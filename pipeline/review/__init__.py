@@ -1,0 +1,1 @@
+"""Clearances: what waits for a reviewer, the decisions, and what became of them."""

@@ -1,0 +1,281 @@
+"""Apply: the hand that changes the world, in a process of its own.
+
+Read the target → compare with the precondition → commit the intent → call the adapter with the action id → the
+commit of this stage records the receipt. An apply whose outcome is unknown is probed before anything else.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from artifacts.blobs import need_bodies
+from artifacts.shelf import Body
+from contracts.canonical import canonical
+from contracts.envelope import action_id, action_of, differing
+from contracts.errors import ShopfloorError, Unavailable
+from contracts.identity import new_id
+from contracts.lifecycle import CEILINGS, DRIFT, Cause, Stage, Wait
+from contracts.nouns import Action, Finding
+from contracts.proposals import ApplyState, ProposalState
+from pipeline.failpoints import failpoint
+from pipeline.stages.context import Line
+from pipeline.stages.products import finding_row
+from pipeline.stages.retries import accident, counted
+from pipeline.stages.work import ApplyEnd, Step, Work, not_begun, onward, stay
+from queues.database import transaction
+from workcells.appliers import Applier, SendRefused, SendThrottled, SendUnknown, TargetMissing, TargetUnavailable
+
+
+@dataclass(slots=True)
+class Approved:
+    """An approved proposal as stored: the action comes from the approved bytes and from nowhere else."""
+
+    work: Work
+    proposal_id: UUID
+    sha256: bytes
+    finding: str
+    live: bool
+    """True while the approval holds: approved, cleared, unexpired, by people who may still decide."""
+    is_settled: bool
+    """True when a person found, after an apply whose effect was not known, that it had been done."""
+    action: Action
+    action_id: bytes
+    adapter: Applier
+    apply_id: UUID | None
+    """The intent of an earlier attempt whose end was never recorded."""
+    seconds_since_sent: float
+
+
+_READ = """
+SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256, p.expires_at,
+       p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AND (c.needed = 0 OR approvals_stand(p.id, c.needed)) AS live,
+       p.state = 'applied' AS settled, a.id AS apply_id, coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS since
+  FROM proposals p CROSS JOIN LATERAL (SELECT state, needed FROM clearances WHERE proposal_id = p.id OFFSET 0) c
+  LEFT JOIN LATERAL (SELECT * FROM applies WHERE proposal_id = p.id OFFSET 0) a ON a.state IN ('intent', 'unknown')
+ WHERE p.item_id = ANY(%s) ORDER BY p.item_id, p.epoch DESC
+"""
+_INTEND = """
+INSERT INTO applies (id, workspace_id, proposal_id, item_id, action_id, proposal_sha256, adapter, idempotency_class, fence)
+SELECT t.id, q.workspace_id, t.proposal_id, q.item_id, t.action_id, t.sha256, t.adapter, t.class, q.fence
+  FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::int[], %b::bytea[], %b::bytea[], %b::text[], %b::text[])
+    AS t (id, item_id, proposal_id, fence, action_id, sha256, adapter, class)
+  JOIN queue q ON q.item_id = ANY (ARRAY[t.item_id]) AND q.fence = t.fence AND q.state = 'leased'
+RETURNING item_id, id
+"""
+
+
+def step(line: Line, works: Sequence[Work]) -> list[Step]:
+    """Return for each item: applied and on to the archive, drifted, tried again later, or a person's task.
+
+    When the group is late, those not begun go back to their lane.
+    """
+    approved, steps = _load(line, works)
+    ready = []
+    for n, one in enumerate(approved):
+        if n and line.pace.is_late():
+            before: Step | None = not_begun(one.work)
+        else:
+            before = _recover(one) if one.apply_id else _compare(one)
+        if before is None:
+            ready.append(one)
+        else:
+            steps[one.work.item_id] = before
+    failpoint("apply.observed")
+    intents = _intend(line, [one for one in ready if one.apply_id is None])
+    failpoint("apply.intent")
+    for one in ready:
+        apply_id = one.apply_id or intents.get(one.work.item_id)
+        if apply_id is None and not one.live:
+            steps[one.work.item_id] = _drifted(one, ProposalState.EXPIRED, "the approval no longer holds", {})
+            continue
+        if apply_id is None:
+            steps[one.work.item_id] = stay(one.work, "give_back", note="the lease or the approval ended before the intent")
+            continue
+        if one is not ready[0] and line.pace.is_late():
+            steps[one.work.item_id] = _unsent(one, apply_id)
+            continue
+        steps[one.work.item_id] = _send(line, one, apply_id)
+    if ready:
+        failpoint("apply.sent")
+    return [steps[work.item_id] for work in works]
+
+
+def _load(line: Line, works: Sequence[Work]) -> tuple[list[Approved], dict[UUID, Step]]:
+    """Return what was approved, and the refusals of items whose approved bytes are not what their rows say."""
+    by_item = {work.item_id: work for work in works}
+    with transaction(line.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
+        rows = line.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
+        envelopes = need_bodies(line.conn, line.store, ((row[0], row[2]) for row in rows))
+    approved, refused = [], {}
+    for item, proposal_id, sha256, finding, *repeated, live, settled, apply_id, since in rows:
+        # need_bodies verified the bytes against the very hash that was approved.
+        envelope = json.loads(envelopes[item, sha256])
+        work = by_item[item]
+        work.finding = finding
+        if parts := differing(envelope, item, *repeated):
+            refused[item] = _failed(work, proposal_id, f"the approved bytes and the proposal's row differ in {', '.join(parts)}", apply_id)
+            continue
+        action = action_of(envelope)
+        adapter = line.applier(envelope["adapter"])
+        approved.append(
+            Approved(
+                work, proposal_id, sha256, finding, live, settled, action, action_id(sha256, action.target), adapter, apply_id, since
+            )
+        )  # fmt: skip
+    return approved, refused
+
+
+def _compare(one: Approved) -> Step | None:
+    """Return why nothing may be sent, or None when the target still is what the decision rested on."""
+    if one.is_settled:
+        return onward(one.work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="applied, by a person's word", finding=one.finding)
+    if not one.live:
+        return _drifted(one, ProposalState.EXPIRED, "the approval no longer holds", {})
+    declared = one.action.precondition
+    try:
+        seen = one.adapter.observe(one.action.target, sorted(declared))
+    except TargetMissing as error:
+        return _failed(one.work, one.proposal_id, str(error), one.apply_id)
+    except ShopfloorError as error:
+        return _later(one, error)
+    changed = sorted(name for name, value in declared.items() if seen.get(name) != value)
+    if changed:
+        return _drifted(one, ProposalState.DRIFTED, f"the target changed in {', '.join(changed)}", seen)
+    return None
+
+
+def _drifted(one: Approved, state: ProposalState, message: str, seen: dict[str, Any]) -> Step:
+    work = one.work
+    observation = canonical({"target": one.action.target, "seen": seen})
+    return Step(
+        DRIFT, Stage.REWORK.value, note=message, cause=Cause.DRIFT, finding=one.finding,
+        # An earlier intent that certainly had no effect ends with its proposal.
+        applied=ApplyEnd(one.proposal_id, state, one.apply_id, ApplyState.FAILED if one.apply_id else None, canonical({"refused": message[:500]})),
+        records=[
+            finding_row(work, Finding(code=f"apply.{state}", message=message)),
+            Body(work.item_id, hashlib.sha256(observation).digest(), work.claimed.workspace_id, observation),
+        ],
+    )  # fmt: skip
+
+
+def _intend(line: Line, ready: Sequence[Approved]) -> dict[UUID, UUID]:
+    """Commit the intents, each guarded by the database: approved, cleared, unexpired, same hash, lease still ours."""
+    if not ready:
+        return {}
+    try:
+        with transaction(line.conn, {one.work.claimed.workspace_id for one in ready}, pipelined=True) as conn:
+            rows = conn.execute(
+                _INTEND,
+                [
+                    [new_id() for _ in ready],
+                    [one.work.item_id for one in ready],
+                    [one.proposal_id for one in ready],
+                    [one.work.fence for one in ready],
+                    [one.action_id for one in ready],
+                    [one.sha256 for one in ready],
+                    [one.adapter.name for one in ready],
+                    [one.adapter.idempotency for one in ready],
+                ],
+                prepare=True,
+            ).fetchall()
+            return dict(rows)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation) as error:
+        # One of them may not be applied (any more): each alone, so that it holds back no other.
+        if len(ready) == 1:
+            # Refused by the guard: an approver is disabled, say. It gets a fresh look instead of asking here for ever.
+            ready[0].live = ready[0].live and not isinstance(error, psycopg.errors.InsufficientPrivilege)
+            return {}
+        return {item: apply_id for one in ready for item, apply_id in _intend(line, [one]).items()}
+
+
+def _unsent(one: Approved, apply_id: UUID) -> Step:
+    """Return an approved item to its lane, and withdraw the intent that this group made: it was certainly not acted on."""
+    if one.apply_id:
+        return not_begun(one.work)
+    end = ApplyEnd(
+        one.proposal_id,
+        ProposalState.APPROVED,
+        apply_id,
+        ApplyState.FAILED,
+        canonical({"withdrawn": "not sent: the items before it were slow"}),
+    )
+    return not_begun(one.work, applied=end)
+
+
+def _send(line: Line, one: Approved, apply_id: UUID) -> Step:
+    """Call the target once and return what its answer means."""
+    if not line.lease_holds():
+        return stay(one.work, "give_back", note="the lease ran out before the target was called")
+    try:
+        receipt = one.adapter.send(one.action, key=one.action_id.hex())
+    except SendRefused as error:
+        return _failed(one.work, one.proposal_id, str(error), apply_id)
+    except TargetMissing as error:
+        return _failed(one.work, one.proposal_id, str(error), apply_id)
+    except SendUnknown as error:
+        return _unknown(one, apply_id, str(error), after_seconds=error.retry_after_seconds)
+    except TargetUnavailable as error:
+        return _later(one, error)
+    detail = canonical(
+        {"adapter": receipt.adapter, "target": receipt.target, "key": receipt.key, "changed": receipt.changed, "detail": receipt.detail}
+    )
+    return _applied(one, apply_id, detail)
+
+
+def _applied(one: Approved, apply_id: UUID, receipt: bytes) -> Step:
+    end = ApplyEnd(one.proposal_id, ProposalState.APPLIED, apply_id, ApplyState.APPLIED, receipt)
+    return onward(one.work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="applied", finding=one.finding, applied=end)
+
+
+def _failed(work: Work, proposal_id: UUID, message: str, apply_id: UUID | None) -> Step:
+    receipt = canonical({"refused": message[:500]})
+    return stay(
+        work, "refuse", note=message[:300], finding="apply.failed",
+        applied=ApplyEnd(proposal_id, ProposalState.FAILED, apply_id, ApplyState.FAILED, receipt),
+        records=[finding_row(work, Finding(code="apply.failed", message=message[:500]))],
+    )  # fmt: skip
+
+
+def _recover(one: Approved) -> Step | None:
+    """Learn what became of an earlier intent. None: it certainly had no effect, or doing it again is harmless."""
+    assert one.apply_id is not None
+    try:
+        found = one.adapter.probe(one.action, key=one.action_id.hex(), seconds_since_sent=one.seconds_since_sent)
+    except Unavailable as error:
+        return _later(one, error)
+    except ShopfloorError as error:
+        return _unknown(one, one.apply_id, f"the target could not be asked: {error}")
+    if found == "applied":
+        return _applied(one, one.apply_id, canonical({"probed": "applied"}))
+    if found == "absent":
+        # It never took effect, and time has passed since the intent: what the decision rests on is compared again.
+        return (
+            _compare(one) if one.live else _failed(one.work, one.proposal_id, "the approval ended before the action was sent", one.apply_id)
+        )
+    if one.seconds_since_sent < one.adapter.settle_seconds:
+        wait = one.adapter.settle_seconds - one.seconds_since_sent
+        return stay(one.work, "retry", note="the target may still hide what was sent", delay_seconds=wait + 1)
+    if one.adapter.idempotency in ("native", "convergent") and one.live:
+        return None
+    return _unknown(one, one.apply_id, "the target could not say whether the action was done")
+
+
+def _later(one: Approved, error: ShopfloorError) -> Step:
+    """Return another attempt for a target that did nothing now: when it says, if it wants fewer requests."""
+    if isinstance(error, SendThrottled):
+        return accident(one.work, Cause.THROTTLE, str(error), ceiling=CEILINGS[Cause.THROTTLE], after_seconds=error.retry_after_seconds)
+    return accident(one.work, Cause.TRANSIENT, str(error), ceiling=CEILINGS[Cause.TRANSIENT])
+
+
+def _unknown(one: Approved, apply_id: UUID, message: str, *, after_seconds: float | None = None) -> Step:
+    """Return a later probe while one may still tell, then a person's task. Nothing is ever sent blindly again."""
+    if one.adapter.idempotency != "none" and counted(one.work.claimed, Cause.TRANSIENT) + 1 < CEILINGS[Cause.TRANSIENT]:
+        return accident(one.work, Cause.TRANSIENT, message, ceiling=CEILINGS[Cause.TRANSIENT], after_seconds=after_seconds)
+    return stay(
+        one.work, "escalate", note=message[:300], wait=Wait.UNKNOWN, waiting_on="a person: look at the target, then apply probe or cancel",
+        applied=ApplyEnd(one.proposal_id, ProposalState.UNKNOWN, apply_id, ApplyState.UNKNOWN, canonical({"unknown": message[:500]})),
+    )  # fmt: skip

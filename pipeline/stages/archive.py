@@ -1,0 +1,21 @@
+"""Archive: close what is finished and take it out of the hot table. The mover closes the order with its last item."""
+
+from collections.abc import Sequence
+
+from contracts.lifecycle import FINISH, Stage
+from pipeline.stages.context import Line
+from pipeline.stages.products import load_products
+from pipeline.stages.work import Step, Work
+
+
+def step(line: Line, works: Sequence[Work]) -> list[Step]:
+    """Return for each item its end; it is filed under what its value found."""
+    load_products(line, [work for work in works if work.finding is None])
+    return [Step(FINISH, Stage.ARCHIVE.value, finding=_filed_under(work)) for work in works]
+
+
+def _filed_under(work: Work) -> str:
+    if work.finding is not None:
+        return work.finding
+    name = work.product.value.get("finding", "") if work.product else ""
+    return name if isinstance(name, str) else ""

@@ -1,0 +1,75 @@
+"""Artifact: check what a cell gave against its contract and register it. What breaks the contract goes no further."""
+
+from collections.abc import Sequence
+
+from artifacts.blobs import store_of
+from artifacts.shelf import Artifact, EvidenceRow, Input
+from contracts.canonical import canonical
+from contracts.identity import new_id
+from contracts.lifecycle import Cause, Stage
+from contracts.nouns import Citation, Finding, Proposal
+from pipeline.stages.context import Line
+from pipeline.stages.products import finding_row, load_products
+from pipeline.stages.work import Product, Step, Work, onward
+
+
+def step(line: Line, works: Sequence[Work]) -> list[Step]:
+    """Return for each item: registered and on to the gate, or its contract findings and on to rework."""
+    load_products(line, works)
+    return [_check(line, work) for work in works]
+
+
+def _check(line: Line, work: Work) -> Step:
+    product, contract, claimed = work.product, line.contract(work), work.claimed
+    assert product is not None
+    findings = list(contract.output_findings(product.value))
+    if len(product.value_bytes) > contract.max_bytes:
+        findings.append(
+            Finding(code="contract.bytes", message=f"expected at most {contract.max_bytes} bytes, got {len(product.value_bytes)}")
+        )
+    if isinstance(product.outcome, Proposal):
+        findings += contract.action_findings(
+            product.outcome.action.name, product.outcome.action.payload, product.outcome.action.precondition
+        )
+    if contract.evidence_required and not product.evidence:
+        findings.append(Finding(code="contract.evidence", message="expected at least one piece of evidence, got none"))
+    for no, piece in enumerate(product.evidence):
+        if piece.source.kind not in contract.evidence_sources:
+            message = f"may cite {' or '.join(contract.evidence_sources)}, got {piece.source.kind}"
+            findings.append(Finding(code="contract.evidence_source", message=message, place=f"/evidence/{no}"))
+    if findings:
+        return onward(
+            work,
+            Stage.REWORK,
+            Stage.REWORK.value,
+            cause=Cause.CONTRACT,
+            note=findings[0].code,
+            records=[finding_row(work, finding) for finding in findings],
+        )
+    product.artifact_id, product.is_checked = new_id(claimed.moved_at), True
+    artifact = Artifact(
+        work.item_id, product.artifact_id, claimed.workspace_id, work.fence, work.contract_id, contract.gives_name,
+        product.value_sha256, len(product.value_bytes), store_of(product.value_bytes),
+    )  # fmt: skip
+    return onward(work, Stage.QA, Stage.QA.value, records=[artifact, *_evidence(work, product)])
+
+
+def _evidence(work: Work, product: Product) -> list[EvidenceRow | Input]:
+    assert product.artifact_id is not None
+    workspace = work.claimed.workspace_id
+    rows: list[EvidenceRow | Input] = [
+        EvidenceRow(
+            work.item_id,
+            product.artifact_id,
+            no,
+            workspace,
+            piece.claim,
+            piece.stance,
+            piece.confidence,
+            canonical(piece.source.model_dump(mode="json")).decode(),
+        )
+        for no, piece in enumerate(product.evidence)
+    ]
+    cited = {piece.source.subject: piece.source.revision for piece in product.evidence if isinstance(piece.source, Citation)}
+    rows += [Input(work.item_id, product.artifact_id, workspace, subject, revision) for subject, revision in cited.items()]
+    return rows

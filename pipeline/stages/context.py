@@ -1,0 +1,194 @@
+"""The line: what every step may reach. Built once per worker process by compose.py."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg import Cursor
+from artifacts.blobs import BlobStore, ask_bodies, whole_bodies
+from contracts.errors import BadContract, NotFound, Unavailable
+from contracts.floor import Floor, parse_floor
+from contracts.language import Contract, parse_contract
+from contracts.lifecycle import Stage
+from pipeline.stages.pace import Pace
+from pipeline.stages.work import Work
+from queues.claims import Claimed
+from queues.database import Connection
+from workcells.appliers import Applier
+from workcells.registry import Cell, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step needs of the batch that an item came in: the floor and the as-of that hold for it."""
+
+    floor_id: UUID
+    as_of: str
+    is_read: bool
+    """False while its rows still come in: until then its as-of grows, and is read again with each claim."""
+
+
+@dataclass(slots=True)
+class Line:
+    """Connections, caches of immutable rows, and the cells. One per worker thread: never shared."""
+
+    conn: Connection
+    store: BlobStore
+    registry: Registry
+    appliers: Mapping[str, Applier] = field(default_factory=dict)
+    """Adapters by name; empty in every process but apply, which alone reads target credentials."""
+    lease_holds: Callable[[], bool] = field(default=lambda: True)
+    """Whether the claim in hand is still ours by this process's own monotonic clock."""
+    is_free: bool = True
+    """No pause and no limit stood when the batch was loaded: neighbouring stages may share a commit."""
+    pace: Pace = field(default_factory=Pace)
+    _floors: dict[UUID, Floor] = field(default_factory=dict)
+    _contracts: dict[int, Contract] = field(default_factory=dict)
+    _pins: dict[str, int] = field(default_factory=dict)
+    _batches: dict[UUID, Batch] = field(default_factory=dict)
+    _autonomy: dict[UUID, str] = field(default_factory=dict)
+
+    def floor(self, work: Work) -> Floor:
+        """Return the floor version that the item's batch was taken in under."""
+        return self._floors[self.batch(work).floor_id]
+
+    def batch(self, work: Work) -> Batch:
+        """Return the batch row of an item; loaded with the item."""
+        return self._batches[work.claimed.batch_id]
+
+    def contract(self, work: Work) -> Contract:
+        """Return the contract version that the item is pinned to."""
+        if work.contract_id is None:
+            raise NotFound(f"item {work.item_id} is pinned to no contract: it has not been routed")
+        if work.contract_id not in self._contracts:
+            row = self.conn.execute("SELECT body FROM contracts WHERE id = %s", [work.contract_id]).fetchone()
+            if row is None:
+                raise NotFound(f"contract row {work.contract_id} is missing")
+            self._contracts[work.contract_id] = parse_contract(row[0])
+        return self._contracts[work.contract_id]
+
+    def cell(self, work: Work) -> Cell:
+        """Return the code for the contract that the item is pinned to."""
+        return self.registry.runs(self.contract(work).sha256)
+
+    def runs(self, work: Work) -> bool:
+        """Return whether this worker has the code for the contract version that the item is pinned to."""
+        return self.contract(work).sha256 in self.registry.by_sha256
+
+    def pin(self, cell: str) -> int:
+        """Return the row of the newest published contract of a cell that this worker has the code for."""
+        if cell not in self._pins:
+            found = self.registry.by_name.get(cell)
+            if found is None:
+                raise BadContract(f"the floor routes to cell {cell!r}, which this worker does not have")
+            row = self.conn.execute(
+                "SELECT id FROM contracts WHERE name = %s AND sha256 = %s", [cell, bytes.fromhex(found.contract.sha256)]
+            ).fetchone()
+            if row is None:
+                raise BadContract(f"contract {found.contract.key} is not published", hint="shopfloor contract publish")
+            self._pins[cell] = row[0]
+        return self._pins[cell]
+
+    def autonomy(self, work: Work) -> str:
+        """Return what the pod may do on its own. Cached for this worker batch alone: people change it."""
+        return self._autonomy[work.claimed.pod_id]
+
+    def applier(self, name: str) -> Applier:
+        """Return an adapter. Raises NotFound when this process has none of that name."""
+        try:
+            return self.appliers[name]
+        except KeyError:
+            raise NotFound(f"this process has no applier {name!r}; it has: {', '.join(sorted(self.appliers)) or 'none'}") from None
+
+    def ask(self, claimed: Sequence[Claimed], stage: Stage) -> "Asked":
+        """Send for what a batch needs. Call inside the pipelined transaction of its claim: the answers come with its end."""
+        wanted = list({item.batch_id for item in claimed} - {known for known, batch in self._batches.items() if batch.is_read})
+        bodies = [] if stage in _WITHOUT_PAYLOAD else [(item.item_id, item.payload_sha256) for item in claimed]
+        return Asked(
+            self.conn.execute(_BATCHES, [wanted]) if wanted else None,
+            self.conn.execute(_AUTONOMY, [list({item.pod_id for item in claimed})], prepare=True),
+            self.conn.execute(NOTHING_STANDS, prepare=True),
+            ask_bodies(self.conn, bodies) if bodies else None,
+            bodies,
+        )
+
+    def told(self, asked: "Asked") -> "Reading":
+        """Return the answers, with the bodies that are on disk, and why one cannot be read: it holds back no other."""
+        bodies = whole_bodies(asked.bodies.fetchall()) if asked.bodies else {}
+        unread: dict[UUID, Unavailable] = {}
+        for pair in asked.wanted:
+            if pair in bodies:
+                continue
+            try:
+                bodies[pair] = self.store.get(pair[1])
+            except Unavailable as error:
+                unread[pair[0]] = error
+        return Reading(
+            asked.batches.fetchall() if asked.batches else [], dict(asked.autonomy.fetchall()), is_true(asked.free), bodies, unread
+        )
+
+    def fill(self, works: Sequence[Work], reading: "Reading") -> Mapping[UUID, Unavailable]:
+        """Fill payload, floor and as-of of freshly claimed items; return, by item, why its payload cannot be read."""
+        for batch_id, floor_id, as_of, is_read, floor in reading.batches:
+            if floor_id not in self._floors:
+                self._floors[floor_id] = parse_floor(floor.decode(), f"floor {floor_id}")
+            self._batches[batch_id] = Batch(floor_id, iso(as_of), is_read)
+        self._autonomy, self.is_free = reading.autonomy, reading.is_free
+        for work in works:
+            batch = self._batches[work.claimed.batch_id]
+            work.as_of = batch.as_of
+            if work.stage in _WITHOUT_PAYLOAD:
+                continue
+            body = reading.bodies.get((work.item_id, work.claimed.payload_sha256))
+            if body is not None:
+                work.payload = json.loads(body)
+        return reading.unread
+
+
+class Asked(NamedTuple):
+    """What was sent for with a claim."""
+
+    batches: Cursor[Any] | None
+    autonomy: Cursor[Any]
+    free: Cursor[Any]
+    bodies: Cursor[Any] | None
+    wanted: Sequence[tuple[UUID, bytes]]
+    """Item and name of each payload."""
+
+
+class Reading(NamedTuple):
+    """What was read with a claim, as the rows say it."""
+
+    batches: list[tuple[UUID, UUID, datetime, bool, bytes]]
+    """Id, floor, as-of, whether all its rows are in, and the floor's text; of batches that this line does not know for good."""
+    autonomy: dict[UUID, str]
+    is_free: bool
+    bodies: dict[tuple[UUID, bytes], bytes]
+    unread: dict[UUID, Unavailable]
+
+
+_WITHOUT_PAYLOAD = frozenset({Stage.APPLY, Stage.ARCHIVE})
+"""Stages that work from what was approved, and from nothing that came before it."""
+_BATCHES = """
+SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), b.state <> 'reading', f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)
+"""
+_AUTONOMY = "SELECT id, autonomy FROM pods WHERE id = ANY(%s)"
+NOTHING_STANDS = """
+SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL AND (until IS NULL OR until > clock()))
+   AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)
+"""
+"""True when no pause and no limit stands against anything in the workspaces in use; then work need not stop at each lane."""
+
+
+def is_true(cursor: Cursor[Any]) -> bool:
+    """Return the one truth value that a statement answered with."""
+    row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def iso(at: datetime) -> str:
+    """Return an aware instant as `YYYY-MM-DDTHH:MM:SSZ`."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,28 @@
+"""Rework: another attempt with the findings, or a person. Bounded by the contract's ceilings."""
+
+from collections.abc import Sequence
+
+from contracts.lifecycle import Cause, Stage, Wait, lane_of
+from pipeline.stages.context import Line
+from pipeline.stages.retries import counted
+from pipeline.stages.work import Step, Work, onward, stay
+
+_CAUSES = (Cause.CONTRACT, Cause.QA, Cause.DRIFT)
+
+
+def step(line: Line, works: Sequence[Work]) -> list[Step]:
+    """Return for each item: back to its cell while attempts are left, else to a person with what stood against it."""
+    return [_decide(line, work) for work in works]
+
+
+def _decide(line: Line, work: Work) -> Step:
+    contract = line.contract(work)
+    for cause in _CAUSES:
+        had, ceiling = counted(work.claimed, cause), contract.ceiling(cause)
+        if had >= ceiling:
+            return stay(
+                work, "escalate", note=f"{cause} {had} of {ceiling}", wait=Wait.HUMAN,
+                waiting_on=f"a person: {had} of {ceiling} attempts ended for {cause}",
+            )  # fmt: skip
+    lane = lane_of(Stage.WORKCELL, cell=contract.name)
+    return onward(work, Stage.WORKCELL, lane, note=f"round {work.claimed.rounds + 1}", round=True)

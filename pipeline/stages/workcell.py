@@ -1,0 +1,153 @@
+"""Workcell: run the pinned cell on each item and keep exactly what went in, what came out and when."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from artifacts.blobs import name_of
+from artifacts.shelf import Attempt, Body
+from contracts.canonical import canonical
+from contracts.errors import BadInput, Denied, ShopfloorError
+from contracts.language import OUTCOMES
+from contracts.lifecycle import Cause, Stage, Wait
+from contracts.nouns import Draft, Escalation, Finding, NeedInfo, Outcome, Proposal, Refusal
+from pipeline.failpoints import failpoint
+from pipeline.stages.context import Line
+from pipeline.stages.retries import accident
+from pipeline.stages.tools import tools_for
+from pipeline.stages.work import Product, Step, Work, not_begun, onward, stay
+from queues.database import transaction
+from workcells.bench import ItemBench, Tool, look_up
+from workcells.registry import Cell
+
+_NAMES = {kind: name for name, kind in OUTCOMES.items()}
+
+
+def step(line: Line, works: Sequence[Work]) -> list[Step]:
+    """Return for each item what its cell gave: on to the artifact stage, a refusal, a question, or an accident.
+
+    When the group is late, those not begun go back to their lane.
+    """
+    _load_findings(line, [work for work in works if work.claimed.rounds])
+    answers: dict[tuple[UUID, str], Mapping[str, Any]] = {}
+    for (workspace, flow), group in _by_flow(works).items():
+        answers[workspace, flow] = _prefetch(line, workspace, flow, group)
+    steps: list[Step] = []
+    for work in works:
+        if steps and line.pace.is_late():
+            steps.append(not_begun(work))
+        else:
+            steps.append(_run(line, work, answers[work.claimed.workspace_id, work.claimed.flow]))
+    return steps
+
+
+def _load_findings(line: Line, works: Sequence[Work]) -> None:
+    """Hand each item of a rework round what stood against its earlier attempts."""
+    if not works:
+        return
+    with transaction(line.conn, {work.claimed.workspace_id for work in works}):
+        rows = line.conn.execute(
+            "SELECT item_id, code, message, place FROM findings WHERE item_id = ANY(%s) ORDER BY item_id, fence, id",
+            [[work.item_id for work in works]],
+        ).fetchall()
+    for work in works:
+        work.findings = [Finding(code=code, message=message, place=place) for item, code, message, place in rows if item == work.item_id]
+
+
+def _by_flow(works: Sequence[Work]) -> dict[tuple[UUID, str], list[Work]]:
+    groups: dict[tuple[UUID, str], list[Work]] = {}
+    for work in works:
+        groups.setdefault((work.claimed.workspace_id, work.claimed.flow), []).append(work)
+    return groups
+
+
+def _prefetch(line: Line, workspace: UUID, flow: str, works: Sequence[Work]) -> dict[str, Any]:
+    """Answer what the cells want for the whole group, each tool asked once."""
+    answers: dict[str, Any] = {}
+    for cell in {line.cell(work).contract.sha256: line.cell(work) for work in works}.values():
+        if cell.code.wants is None:
+            continue
+        wanted = [call for work in works if line.cell(work) is cell for call in cell.code.wants(work.payload)]
+        answers |= look_up(wanted, _tools(line, workspace, flow), _allowed(cell))
+    return answers
+
+
+def _tools(line: Line, workspace: UUID, flow: str) -> Mapping[str, Tool]:
+    return tools_for(line.conn, workspace, flow)
+
+
+def _allowed(cell: Cell) -> frozenset[str]:
+    return frozenset(cell.contract.tools_allow)
+
+
+def _run(line: Line, work: Work, answers: Mapping[str, Any]) -> Step:
+    cell = line.cell(work)
+    claimed = work.claimed
+    started = datetime.now(UTC)
+    bench = ItemBench(
+        allowed=_allowed(cell),
+        tools=_tools(line, claimed.workspace_id, claimed.flow),
+        answers=answers,
+        as_of=work.as_of,
+        findings=work.findings,
+    )
+    failpoint("workcell.run")
+    try:
+        outcome = cell.code.run(work.payload, bench)
+        if type(outcome) not in _NAMES:
+            raise TypeError(f"expected Draft, Proposal, Refusal, NeedInfo or Escalation, got {type(outcome).__name__}")
+    except ShopfloorError as error:
+        return _failed(line, work, started, str(error), Cause.CONTRACT if isinstance(error, Denied) else Cause.TRANSIENT)
+    except Exception as error:  # noqa: BLE001 - a cell's accident, whatever it is, costs an attempt and not the worker
+        return _failed(line, work, started, f"{type(error).__name__}: {error}"[:500], Cause.TRANSIENT)
+    try:
+        return _given(work, outcome, started)
+    except (BadInput, ValueError) as error:
+        return _failed(line, work, started, f"the outcome is not JSON: {error}"[:500], Cause.CONTRACT)
+
+
+def _given(work: Work, outcome: Outcome, started: datetime) -> Step:
+    value = outcome.value if isinstance(outcome, (Draft, Proposal)) else {}
+    value_bytes = canonical(value)
+    value_sha256 = name_of(value_bytes)
+    # The value is kept once, under its own name; the wrapper names it.
+    wrapper = canonical({"is": _NAMES[type(outcome)], "value": value_sha256.hex()} | outcome.model_dump(mode="json", exclude={"value"}))
+    sha256 = name_of(wrapper)
+    work.product = Product(outcome, value, value_bytes, value_sha256, getattr(outcome, "evidence", ()))
+    claimed = work.claimed
+    attempt = Attempt(
+        work.item_id, work.fence, claimed.workspace_id, work.contract_id, started, datetime.now(UTC), Stage.WORKCELL.value,
+        _NAMES[type(outcome)], None, claimed.payload_sha256, sha256, "",
+    )  # fmt: skip
+    records = [Body(work.item_id, sha256, claimed.workspace_id, wrapper), attempt]
+    if isinstance(outcome, Refusal):
+        return stay(work, "refuse", note=outcome.message[:200], finding=outcome.code, records=records)
+    if isinstance(outcome, NeedInfo):
+        return stay(work, "escalate", note=outcome.question[:200], wait=Wait.HUMAN, waiting_on="an answer", records=records)
+    if isinstance(outcome, Escalation):
+        return stay(work, "escalate", note=outcome.message[:200], wait=Wait.HUMAN, waiting_on="a person", records=records)
+    records.append(Body(work.item_id, value_sha256, claimed.workspace_id, value_bytes))
+    return onward(work, Stage.ARTIFACT, Stage.ARTIFACT.value, records=list(records))
+
+
+def _failed(line: Line, work: Work, started: datetime, message: str, cause: Cause) -> Step:
+    claimed = work.claimed
+    step = accident(work, cause, message, ceiling=line.contract(work).ceiling(cause))
+    step.records.append(
+        Attempt(
+            work.item_id,
+            work.fence,
+            claimed.workspace_id,
+            work.contract_id,
+            started,
+            datetime.now(UTC),
+            Stage.WORKCELL.value,
+            "accident",
+            cause.value,
+            claimed.payload_sha256,
+            None,
+            message,
+        )
+    )
+    return step

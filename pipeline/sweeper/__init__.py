@@ -1,0 +1,1 @@
+"""What has to happen without a worker: expired leases, due work, abandoned bytes."""

@@ -1,0 +1,248 @@
+"""The commit: the one transaction that turns steps into history.
+
+Large bodies go to disk first (a crash leaves an orphan, never a hole); then artifacts, verdicts, proposals and
+moves are written together for the items whose fence still holds. A row that the database refuses is bisected
+out of its batch, so that its neighbours are not held back.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+from artifacts import shelf
+from artifacts.blobs import ROW_BYTES
+from artifacts.shelf import Body, ProposalRow
+from contracts.errors import ShopfloorError
+from contracts.lifecycle import ARCHIVED, CEILINGS, Stage, State, move
+from pipeline.failpoints import failpoint
+from pipeline.stages.context import NOTHING_STANDS, Line, is_true
+from pipeline.stages.retries import accident, cause_of, counted_once_more
+from pipeline.stages.work import Step, Work
+from pipeline.worker.proposals import propose
+from queues.claims import close_claim
+from queues.database import Connection, is_the_databases, transaction
+from queues.mover import Moved, Planned, Route, perform
+
+_FAILED = frozenset({"retry", "bury", "expire"})
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a commit left: items that this worker carries on with, lanes to ring, and items that were lost."""
+
+    carried: list[Work] = field(default_factory=list)
+    rings: Counter[str] = field(default_factory=Counter)
+    lost: list[UUID] = field(default_factory=list)
+    applied: bool = False
+    """True when the end of an apply was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Who commits: the worker's name and id, its open claim, and which lanes it may carry a lease into."""
+
+    worker: str
+    worker_id: UUID
+    claim_id: UUID
+    serves: Callable[[str], bool]
+    goes_on: Callable[[], bool] = lambda: True
+    """Asked before each further group of a claim; False when the worker is to stop."""
+
+
+def commit(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, closes: bool = True) -> Committed:
+    """Write all steps in one transaction, or, where a row is refused, in as many as it takes to leave it out.
+
+    `closes` says that nothing else is leased under the claim: then it is closed with its last item.
+    """
+    try:
+        result = _write(line, hand, finished, closes=closes)
+    except Exception as error:  # whatever else a row can do to its transaction must not take its neighbours along
+        if is_the_databases(error):
+            raise  # nothing is known to be written: the leases say what happens next
+        if len(finished) == 1:
+            return _after(_write(line, hand, [_not_written(*finished[0], error)], closes=closes))
+        # The claim stays open for the other half; empty, it is closed by the sweeper.
+        middle = len(finished) // 2
+        first, second = (commit(line, hand, half, closes=False) for half in (finished[:middle], finished[middle:]))
+        return Committed(
+            first.carried + second.carried, first.rings + second.rings, first.lost + second.lost, first.applied or second.applied
+        )
+    return _after(result)
+
+
+def _after(result: Committed) -> Committed:
+    if result.applied:
+        failpoint("apply.receipt")
+    failpoint("commit.after")
+    return result
+
+
+def _not_written(work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
+    """Return the accident that replaces a step whose result cannot be written: the item is where its row says it is."""
+    last = (work.chain or [step])[0]
+    work.fence, work.stage, work.lane = work.committed_fence, last.move.from_stage, last.left
+    work.chain.clear()
+    if isinstance(error, psycopg.Error):
+        message = f"the database refused the result: {error.diag.message_primary or type(error).__name__}"
+    elif isinstance(error, ShopfloorError):
+        message = str(error)
+    else:
+        message = f"the result could not be written: {type(error).__name__}: {error}"
+    cause = cause_of(error)
+    replacement = accident(work, cause, message[:500], ceiling=CEILINGS[cause])
+    replacement.left = work.lane
+    return work, replacement
+
+
+def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, closes: bool) -> Committed:
+    _store_large(line, finished)
+    result = Committed()
+    with transaction(line.conn, {work.claimed.workspace_id for work, _ in finished}, pipelined=True) as conn:
+        standing = conn.execute(NOTHING_STANDS, prepare=True)  # fetched below, with what is sent after it
+        finished, lost = propose(conn, finished)
+        result.lost += lost
+        carrying = is_true(standing)
+        planned, carried = [], {}
+        for work, step in finished:
+            carry = carrying and step.move.name == "hand_on" and not step.delay_seconds and hand.serves(step.lane)
+            # Items of any version may be in hand, from rework say; a cell runs only where its own code is.
+            carry = carry and (step.move.to_stage is not Stage.WORKCELL or line.runs(work))
+            if carry:
+                carried[work.item_id] = work
+            planned.append(_plan(work, step, carry=carry))
+        moved = perform(conn, planned, by=hand.worker, claim_id=hand.claim_id)
+        result.lost += moved.refused
+        done = [(work, step) for work, step in finished if work.item_id in moved.done]
+        shelf.write(
+            conn,
+            [
+                record
+                for work, step in done
+                for part in (*work.chain, step)
+                for record in part.records
+                if not isinstance(record, ProposalRow)
+            ],
+        )
+        _end_applies(conn, done)
+        _count(conn, hand, done)
+        if any(step.move.to_state in ARCHIVED for _, step in done):
+            failpoint("archive.finished")
+        if closes and not carried:
+            close_claim(conn, hand.claim_id)
+        failpoint("commit.before")
+    result.applied = any(part.applied for work, step in done for part in (*work.chain, step))
+    _go_on(done, carried, moved, result)
+    return result
+
+
+def _store_large(line: Line, finished: Sequence[tuple[Work, Step]]) -> None:
+    for work, step in finished:
+        for part in (*work.chain, step):
+            large: set[int] = set()
+            for record in part.records:
+                if isinstance(record, Body) and len(record.bytes) > ROW_BYTES:
+                    line.store.put(record.bytes)
+                    large.add(id(record))
+            if large:
+                part.records = [record for record in part.records if id(record) not in large]
+    failpoint("blob.written")
+
+
+def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
+    parts = [*work.chain, step]
+    last = move("carry", step.move.from_stage, State.LEASED, step.move.to_stage) if carry else step.move
+    contract_id = next((part.contract_id for part in reversed(parts) if part.contract_id), None)
+    priority = next((part.priority for part in reversed(parts) if part.priority is not None), None)
+    route = Route(
+        moves=(*(part.move for part in work.chain), last),
+        lane=step.lane,
+        notes=tuple(part.note for part in parts),
+        wait=step.wait,
+        waiting_on=step.waiting_on,
+        cause=next((part.cause for part in parts if part.cause), None),
+        contract_id=contract_id,
+        priority=priority,
+        round=any(part.round for part in parts),
+        finding=step.finding,
+    )
+    return Planned(work.item_id, work.committed_fence, route, step.delay_seconds)
+
+
+# By id alone: the rows are ours by the fence, and a condition on the state would lure the planner to another index.
+_END_APPLIES = """
+UPDATE applies a SET state = t.state, receipt = t.receipt, finished_at = clock()
+  FROM unnest(%b::uuid[], %b::text[], %b::bytea[]) AS t (id, state, receipt) WHERE a.id = ANY (ARRAY[t.id])
+"""
+_END_PROPOSALS = """
+UPDATE proposals p SET state = t.state FROM unnest(%b::uuid[], %b::text[]) AS t (id, state) WHERE p.id = ANY (ARRAY[t.id]) AND p.state IN ('approved', 'unknown')
+"""
+
+
+def _end_applies(conn: Connection, done: Sequence[tuple[Work, Step]]) -> None:
+    ends = [part.applied for work, step in done for part in (*work.chain, step) if part.applied]
+    if not ends:
+        return
+    sent = [end for end in ends if end.apply_id]
+    if sent:
+        conn.execute(
+            _END_APPLIES,
+            [[end.apply_id for end in sent], [str(end.apply_state) for end in sent], [end.receipt for end in sent]],
+            prepare=True,
+        )
+    conn.execute(_END_PROPOSALS, [[end.proposal_id for end in ends], [end.proposal_state.value for end in ends]], prepare=True)
+
+
+_COUNT = """
+INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, finished, failed)
+SELECT t.workspace_id, t.lane, date_trunc('minute', clock()), %s, t.finished, t.failed
+  FROM unnest(%b::uuid[], %b::text[], %b::bigint[], %b::bigint[]) AS t (workspace_id, lane, finished, failed)
+ON CONFLICT (minute, lane, workspace_id, worker_id)
+DO UPDATE SET finished = lane_minutes.finished + excluded.finished, failed = lane_minutes.failed + excluded.failed
+"""
+
+
+def _count(conn: Connection, hand: Hand, done: Sequence[tuple[Work, Step]]) -> None:
+    """Add to the throughput of each lane left, per workspace and minute."""
+    counts: Counter[tuple[UUID, str, bool]] = Counter()
+    for work, step in done:
+        for part in (*work.chain, step):
+            if part.move.name == "give_back":
+                continue
+            counts[work.claimed.workspace_id, part.left, part.move.name in _FAILED] += 1
+    rows = sorted({(workspace, lane) for workspace, lane, _ in counts}, key=str)
+    conn.execute(
+        _COUNT,
+        [
+            hand.worker_id,
+            [workspace for workspace, _ in rows],
+            [lane for _, lane in rows],
+            [counts[workspace, lane, False] for workspace, lane in rows],
+            [counts[workspace, lane, True] for workspace, lane in rows],
+        ],
+        prepare=True,
+    )
+
+
+def _go_on(done: Sequence[tuple[Work, Step]], carried: dict[UUID, Work], moved: Moved, result: Committed) -> None:
+    """Set the carried items to where they now stand, and note which lanes have new work."""
+    for work, step in done:
+        work.chain.clear()
+        stood = moved.done[work.item_id]
+        work.fence = stood.fence
+        _count_here(work, step)
+        if work.item_id in carried:
+            work.stage, work.lane = step.move.to_stage, step.lane
+            result.carried.append(work)
+        elif step.move.to_state is State.READY and not step.delay_seconds:
+            result.rings[step.lane] += 1
+
+
+def _count_here(work: Work, step: Step) -> None:
+    """Repeat in memory what the move added to the row's counters, for the stages that follow under this claim."""
+    if step.cause:
+        work.claimed = counted_once_more(work.claimed, step.cause)
+    if step.round:
+        work.claimed = work.claimed._replace(rounds=work.claimed.rounds + 1)
+        work.product, work.finding = None, None

@@ -1,0 +1,69 @@
+"""The road in one process and without a broker: for tests, and for authors who try a cell out."""
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from uuid import UUID
+
+from contracts.floor import Floor
+from contracts.identity import new_id
+from contracts.lifecycle import LINE, Role, Stage, lane_of
+from pipeline.stages.context import Line
+from pipeline.startup.compose import Shop
+from pipeline.worker.advance import Mode, advance
+from pipeline.worker.commit import Hand
+from pipeline.worker.fair_share import Turns, take
+from queues import workers
+from workcells.appliers import Applier
+from workcells.registry import Registry
+
+
+def lanes_of(floor: Floor, role: Role) -> list[str]:
+    """Return the lanes that a floor needs served by one role: apply alone serves the lanes of adapters, and closes after them."""
+    if role is Role.APPLY:
+        return sorted({lane_of(Stage.APPLY, applier=flow.applier) for flow in floor.flows.values() if flow.applier})
+    cells = sorted({cell for flow in floor.flows.values() for cell in flow.cells})
+    plain = [stage.value for stage in LINE if stage not in (Stage.WORKCELL, Stage.APPLY)]
+    return [*plain, *(lane_of(Stage.WORKCELL, cell=cell) for cell in cells)]
+
+
+class InlineWorker:
+    """Serves lanes step by step in the caller's thread, by the same claims, steps and commits as a worker process."""
+
+    def __init__(
+        self, shop: Shop, role: Role, lanes: Iterable[str], registry: Registry, appliers: Mapping[str, Applier] | None = None,
+        *, mode: Mode = Mode.FUSED, batch: int = 200, seconds: float = 30.0,
+    ) -> None:  # fmt: skip
+        self.lanes, self.mode, self.batch, self.seconds = list(lanes), mode, batch, seconds
+        self.id: UUID = new_id()
+        self.name = f"inline-{role}"
+        self.line = Line(shop.connect(role, name=self.name, worker=True), shop.store, registry, appliers or {})
+        self._turns = Turns()
+        workers.register(
+            self.line.conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=self.lanes,
+            runs=registry.hashes,
+        )  # fmt: skip
+
+    def step(self, lane: str) -> int:
+        """Claim one batch of a lane, take it as far as it goes, and return how many items were claimed."""
+        taken = take(self.line, self._turns, self.id, self.name, lane, batch=self.batch, seconds=self.seconds)
+        if taken.claim.items:
+            serves = set(self.lanes)
+            if any(name.startswith("apply.") for name in serves):
+                serves.add(Stage.ARCHIVE.value)
+            for _ in advance(self.line, Hand(self.name, self.id, taken.claim.id, serves.__contains__), taken, self.mode):
+                pass
+        return len(taken.claim.items)
+
+    def run(self) -> int:
+        """Serve all lanes until none has anything due; return how many claims of items that took."""
+        total = 0
+        while done := sum(self.step(lane) for lane in self.lanes):
+            total += done
+        return total
+
+    def close(self) -> None:
+        """Retire and disconnect."""
+        with closing(self.line.conn) as conn:
+            workers.retire(conn, self.id)

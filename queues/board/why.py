@@ -1,0 +1,238 @@
+"""Why an item stands where it stands: who or what holds it, since when, what happens next, and what to type.
+
+One sentence for each reason of the lifecycle, from the same rows and predicates that claiming reads.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+from contracts.lifecycle import CEILINGS, Reason, State
+from queues.board.endings import Said, lasting, one_row, say_archived, say_dead
+from queues.board.waits import say_approval, say_dependency, say_human, say_unknown
+from queues.database import Connection
+from queues.lookup import Found
+from queues.mover import COUNTERS
+from queues.predicates import ALIVE, AT_LIMIT, SERVES
+
+_MOST_AHEAD = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The answer to `why ITEM`."""
+
+    item_id: UUID
+    order_id: UUID
+    subject: str
+    lane: str
+    stage: str
+    state: str
+    reason: str | None
+    """None for what has ended, dead letters included."""
+    since: datetime
+    since_seconds: float
+    words: str
+    """Who or what holds it, or how it ended; a sentence."""
+    next: str
+    """What happens next, without anybody's doing or by whose."""
+    next_at: datetime | None
+    type: tuple[str, ...]
+    """Commands that look closer or move it on."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the answer for JSON."""
+        return asdict(self)
+
+
+_STANDS = """
+SELECT q.item_id, q.workspace_id, q.order_id, q.pod_id, q.lane, q.stage, q.state, q.fence, q.flow, q.priority, q.due_at,
+       q.move_no, q.crashes, q.transients, q.throttles, q.contract_breaks, q.qa_rejects, q.drifts, q.rounds,
+       s.reason, s.since, s.waiting_on, s.next_at, s.beat_at, clock() AS now, m.reason AS note, m.actor,
+       (convert_from(k.body, 'UTF8')::json #> '{limits,attempts}') AS ceilings
+  FROM queue q JOIN standing s ON s.item_id = q.item_id
+  LEFT JOIN moves m ON m.item_id = q.item_id AND m.no = q.move_no
+  LEFT JOIN contracts k ON k.id = q.contract_id
+ WHERE q.item_id = %s
+"""
+
+
+def why(conn: Connection, found: Found) -> Why:
+    """Return why an item is not moving, or how it ended. Call inside a transaction over the workspace."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(_STANDS, [found.item_id]).fetchone()
+    if row is None:
+        row, said = say_archived(conn, found.item_id)
+    elif row["state"] == State.DEAD:
+        said = say_dead(conn, row)
+    else:
+        said = SENTENCES[Reason(row["reason"])](conn, row)
+    return Why(
+        item_id=found.item_id, order_id=found.order_id, subject=found.subject_key, lane=row["lane"], stage=row["stage"],
+        state=row["state"], reason=row.get("reason"), since=row["since"],
+        since_seconds=(row["now"] - row["since"]).total_seconds(), words=said.words, next=said.next,
+        next_at=said.next_at, type=said.type,
+    )  # fmt: skip
+
+
+def _leased(_conn: Connection, row: dict[str, Any]) -> Said:
+    beat, left = _since(row, "beat_at"), -_since(row, "next_at")
+    return Said(
+        f"leased by {row['waiting_on']}, fence {row['fence']}: heartbeat {lasting(beat)} ago",
+        f"the worker finishes it, or its lease ends in {lasting(left)} and it goes to another",
+        row["next_at"],
+        (f"shopfloor history {row['item_id']}",),
+    )
+
+
+def _silent(_conn: Connection, row: dict[str, Any]) -> Said:
+    beat, left = _since(row, "beat_at"), -_since(row, "next_at")
+    ends = f"its lease ends in {lasting(left)}" if left > 0 else f"its lease ended {lasting(-left)} ago"
+    return Said(
+        f"leased by {row['waiting_on']}, fence {row['fence']}, which has sent no heartbeat for {lasting(beat)}",
+        f"{ends}: then the sweeper counts a crash and gives it to another worker",
+        row["next_at"],
+        ("shopfloor status", "shopfloor sweeper --once"),
+    )
+
+
+def _paused(conn: Connection, row: dict[str, Any]) -> Said:
+    # Not at the top: queues.pauses reads floors, and with them YAML, which `status` need not load.
+    from queues.pauses import standing
+
+    covers = {
+        "all", "workspace", f"flow:{row['flow']}", f"order:{row['order_id']}", f"item:{row['item_id']}",
+        f"lane:{row['lane']}", row["lane"].replace("cell.", "cell:", 1), f"pod:{_pod(conn, row['pod_id'])}",
+    }  # fmt: skip
+    holding = [pause for pause in standing(conn, row["workspace_id"]) if pause.scope in covers]
+    told = [f"{p.scope} by {p.actor} for {lasting((row['now'] - p.created_at).total_seconds())}: {p.why!r}" for p in holding]
+    ends = [pause.until for pause in holding]
+    last = None if None in ends else max((end for end in ends if end), default=None)
+    return Said(
+        f"paused: {'; '.join(told) or 'by a pause that is being lifted'}",
+        f"it ends by itself in {lasting((last - row['now']).total_seconds())}" if last else "it stays until somebody resumes it",
+        last,
+        tuple(f"shopfloor resume {scope}" for scope in dict.fromkeys(pause.scope for pause in holding)),
+    )
+
+
+def _pod(conn: Connection, pod_id: UUID) -> str:
+    row = conn.execute("SELECT name FROM pods WHERE id = %s", [pod_id]).fetchone()
+    return str(row[0]) if row else str(pod_id)
+
+
+def _backoff(_conn: Connection, row: dict[str, Any]) -> Said:
+    ceilings = {cause.value: ceiling for cause, ceiling in CEILINGS.items()} | (row["ceilings"] or {})
+    had = [f"{cause} {row[name]} of {ceilings[cause]}" for cause, name in COUNTERS.items() if row[name]]
+    words = f"waits for its next attempt; so far {', '.join(had)}" if had else "waits until it is due"
+    return Said(
+        f"{words}: {row['note']}" if row["note"] else words,
+        f"it is tried again in {lasting(-_since(row, 'due_at'))}",
+        row["due_at"],
+        (f"shopfloor requeue {row['item_id']}", f"shopfloor history {row['item_id']}"),
+    )
+
+
+def _budget(_conn: Connection, row: dict[str, Any]) -> Said:
+    return Said(
+        f"no money is left in a budget that covers it: {row['waiting_on'] or row['lane']}",
+        "it goes on when the budget's period begins anew, or when somebody raises it",
+        row["next_at"],
+        ("shopfloor status",),
+    )
+
+
+_RATE = """
+SELECT l.per_minute, date_trunc('minute', clock()) + interval '1 minute' AS next_at FROM lanes l
+ WHERE l.workspace_id = %s AND l.name = %s
+"""
+
+
+def _rate(conn: Connection, row: dict[str, Any]) -> Said:
+    lane = one_row(conn, _RATE, row["workspace_id"], row["lane"])
+    most, at = (lane["per_minute"], lane["next_at"]) if lane else ("its limit", None)
+    left = f" in {lasting((at - row['now']).total_seconds())}" if at else ""
+    return Said(f"lane {row['lane']} has started its {most} of this minute", f"it may go on{left}", at, ("shopfloor floor show",))
+
+
+_LANE = f"""
+SELECT l.max_active, {AT_LIMIT} AS at_limit
+  FROM queue q LEFT JOIN lanes l ON l.workspace_id = q.workspace_id AND l.name = q.lane
+ WHERE q.item_id = %s
+"""
+_LAST_SERVED = f"""
+SELECT w.name, extract(epoch FROM clock() - w.beat_at)::float8 AS seconds, k.name || '@' || k.version AS contract, ({ALIVE}) AS is_alive
+  FROM queue q LEFT JOIN contracts k ON k.id = q.contract_id AND q.stage = 'workcell'
+  JOIN workers w ON q.lane = ANY (w.lanes)
+ WHERE q.item_id = %s ORDER BY is_alive DESC, w.beat_at DESC LIMIT 1
+"""
+
+
+def _slot(conn: Connection, row: dict[str, Any]) -> Said:
+    lane = one_row(conn, _LANE, row["item_id"])
+    if lane and lane["at_limit"]:
+        words = f"lane {row['lane']} is at its limit of {lane['max_active']} items in work"
+        return Said(words, "it starts when one of them is done", None, (f"shopfloor items --lane {row['lane']} --state leased",))
+    last = one_row(conn, _LAST_SERVED, row["item_id"])
+    if last and last["contract"] and last["is_alive"]:
+        return Said(
+            f"pinned to contract {last['contract']}, for which no live worker of lane {row['lane']} has the code",
+            "nothing, until a worker of the release with that version starts beside the others",
+            None,
+            (f"shopfloor contract show {last['contract']}", f"shopfloor cancel {row['item_id']}"),
+        )
+    seen = f"; {last['name']} did, last seen {lasting(last['seconds'])} ago" if last else ""
+    serve = "shopfloor worker --lanes apply" if row["lane"].startswith("apply.") else "shopfloor up"
+    return Said(f"no live worker serves lane {row['lane']}{seen}", "nothing, until a worker for it starts", None, (serve,))
+
+
+_AHEAD = f"""
+SELECT (SELECT count(*) FROM (SELECT FROM queue b WHERE b.ready_lane = q.ready_lane AND b.workspace_id = q.workspace_id
+          AND b.pod_id = q.pod_id AND (b.priority, b.due_at, b.item_id) < (q.priority, q.due_at, q.item_id)
+          LIMIT {_MOST_AHEAD}) x) AS ahead,
+       (SELECT count(*) FROM workers w WHERE {SERVES}) AS workers,
+       (SELECT coalesce(sum(finished), 0) / 5.0 FROM lane_minutes m
+         WHERE m.lane = q.lane AND m.workspace_id = q.workspace_id
+           AND m.minute > clock() - interval '5 minutes')::float8 AS per_minute
+  FROM queue q WHERE q.item_id = %s
+"""
+
+
+def _ready(conn: Connection, row: dict[str, Any]) -> Said:
+    turn = one_row(conn, _AHEAD, row["item_id"])
+    assert turn is not None
+    serve = "1 worker serves" if turn["workers"] == 1 else f"{turn['workers']} workers serve"
+    many = f"{turn['ahead']} or more" if turn["ahead"] == _MOST_AHEAD else str(turn["ahead"])
+    pace = f", about {lasting(60 * turn['ahead'] / turn['per_minute'])} at the pace of the last 5 minutes" if turn["per_minute"] else ""
+    return Said(
+        f"{serve} lane {row['lane']}, {many} items ahead of it in its pod",
+        f"a worker takes it when its turn comes{pace}",
+        None,
+        ("shopfloor status",),
+    )
+
+
+SENTENCES: dict[Reason, Callable[[Connection, dict[str, Any]], Said]] = {
+    Reason.SILENT: _silent,
+    Reason.LEASED: _leased,
+    Reason.UNKNOWN: say_unknown,
+    Reason.HUMAN: say_human,
+    Reason.SECOND_APPROVAL: say_approval,
+    Reason.APPROVAL: say_approval,
+    Reason.DEPENDENCY: say_dependency,
+    Reason.PAUSED: _paused,
+    Reason.BACKOFF: _backoff,
+    Reason.BUDGET: _budget,
+    Reason.RATE: _rate,
+    Reason.SLOT: _slot,
+    Reason.READY: _ready,
+}
+
+
+def _since(row: dict[str, Any], name: str) -> float:
+    """Return the seconds from an instant of the row to its now; negative when it lies ahead."""
+    at: datetime | None = row[name]
+    return (row["now"] - at).total_seconds() if at else 0.0

@@ -1,0 +1,1 @@
+"""The cells that ship, a folder each."""
