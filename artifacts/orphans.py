@@ -81,7 +81,7 @@ def named(conn: Connection, store: BlobStore, names: Iterable[bytes]) -> set[byt
 # before the database was asked, nobody has stored it since, and everybody who stored it earlier had the whole grace to
 # commit, and has been looked for. With another time somebody came between, and it goes back. A put that finds nothing
 # under the name writes the bytes anew. A look at the time followed by an unlink would leave a gap between the two.
-def take_away(blob: Blob) -> bool:
+def delete_blob(blob: Blob) -> bool:
     """Remove a blob that no row names, unless it was stored again since it was seen; return whether it is gone."""
     aside = blob.path.with_name(f".{blob.path.name}.leaving.{secrets.token_hex(8)}")
     try:

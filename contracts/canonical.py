@@ -7,7 +7,7 @@ import orjson
 import rfc8785
 from contracts.errors import BadInput
 
-MAX_DEPTH = 200
+MAX_JSON_LEVELS = 200
 """Arrays and objects inside each other. Far above any contract, far below what exhausts a C stack."""
 
 _SCALARS = frozenset({str, int, bool, type(None)})
@@ -24,13 +24,13 @@ def canonical(value: Any) -> bytes:
 
     Raises BadInput for what they cannot carry exactly: NaN, infinities and integers beyond ±(2^53 − 1)
     (`canonical.number`), lone surrogates (`canonical.text`), values that are not JSON (`canonical.type`) and
-    nesting deeper than MAX_DEPTH (`canonical.depth`). A NUL passes: it is JSON.
+    nesting deeper than MAX_JSON_LEVELS (`canonical.depth`). A NUL passes: it is JSON.
     """
     quick = _quick(value)
     if quick is not None:
         return quick
-    if not is_within_depth(value, MAX_DEPTH):
-        raise BadInput(f"the value is nested deeper than {MAX_DEPTH} levels", code="canonical.depth")
+    if not is_within_depth(value, MAX_JSON_LEVELS):
+        raise BadInput(f"the value is nested deeper than {MAX_JSON_LEVELS} levels", code="canonical.depth")
     # 1.0 is by far the most common number that orjson writes otherwise; RFC 8785 knows it as 1.
     quick = _quick(_with_whole_numbers(value))
     if quick is not None:
@@ -104,7 +104,7 @@ def _is_plain(value: Any) -> bool:
     if type(value) not in _CONTAINERS:
         return _is_plain_leaf(value)
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_JSON_LEVELS):
         below: list[Any] = []
         for parent in level:
             if type(parent) is dict:

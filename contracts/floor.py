@@ -10,7 +10,7 @@ from contracts.documents import Document, read_json_or_yaml
 from contracts.errors import BadFloor, NotFound
 from contracts.excerpts import pointer_part, printable
 from contracts.expressions import Expression
-from contracts.lifecycle import LINE, Stage, lane_of
+from contracts.lifecycle import CLAIMABLE_STAGES, Stage, lane_of
 from contracts.schemas import check_document
 
 DEFAULT_PRIORITY = 5
@@ -181,7 +181,7 @@ def _expression(document: Document, at: str, text: str | None, variables: tuple[
 
 
 def _check_lane(document: Document, lane: str, flows: Mapping[str, Flow]) -> None:
-    known = [lane_of(stage) for stage in LINE if stage not in (Stage.WORKCELL, Stage.APPLY)]
+    known = [lane_of(stage) for stage in CLAIMABLE_STAGES if stage not in (Stage.WORKCELL, Stage.APPLY)]
     for flow in flows.values():
         known += [lane_of(Stage.WORKCELL, cell=cell) for cell in flow.cells]
         known += [lane_of(Stage.APPLY, applier=flow.applier)] if flow.applier else []

@@ -111,7 +111,7 @@ CEILINGS: dict[Cause, int] = {
 }
 """Attempts that may end for a cause before the item does; a contract may set others."""
 
-MAX_DEPTH = 5
+MAX_HOPS = 5
 """Hops from the first order that caused this one."""
 
 
@@ -154,7 +154,7 @@ class Move(NamedTuple):
         return self.to_state in TERMINAL
 
 
-LINE = (Stage.ROUTE, Stage.WORKCELL, Stage.ARTIFACT, Stage.QA, Stage.REWORK, Stage.APPLY, Stage.ARCHIVE)
+CLAIMABLE_STAGES = (Stage.ROUTE, Stage.WORKCELL, Stage.ARTIFACT, Stage.QA, Stage.REWORK, Stage.APPLY, Stage.ARCHIVE)
 """Stages that workers claim, in the order of the road."""
 
 _EDGES = (
@@ -205,7 +205,7 @@ FINISH = Move(12, "finish", Stage.ARCHIVE, State.LEASED, Stage.ARCHIVE, State.DO
 
 def _per_stage() -> list[Move]:
     moves = []
-    for k, stage in enumerate(LINE):
+    for k, stage in enumerate(CLAIMABLE_STAGES):
         who, base = _worker(stage), 20 + 20 * k
         both = who | {Role.SWEEP}
         moves += [
@@ -236,7 +236,7 @@ def _ends() -> list[Move]:
     """Return cancel and supersede from wherever no call to a target can be in flight."""
     moves = []
     newer = frozenset({Role.INTAKE, Role.SWEEP})
-    for k, stage in enumerate((Stage.INTAKE, *LINE)):
+    for k, stage in enumerate((Stage.INTAKE, *CLAIMABLE_STAGES)):
         for j, state in enumerate((State.READY, State.LEASED, State.WAITING)):
             if stage is Stage.APPLY and state is State.LEASED:
                 continue

@@ -13,7 +13,7 @@ from contracts.nouns import Finding
 
 MAX_FINDINGS = 20
 MAX_MESSAGE_CHARS = 200
-MAX_DEPTH = 100
+MAX_CHECKED_LEVELS = 100
 """Deeper values are refused unread: the library recurses, and a deep enough one would end the process."""
 
 PATTERNS = jsonschema_rs.RegexOptions()
@@ -52,16 +52,16 @@ class Validator:
         self._compiled = compiled(schema)
 
     def is_valid(self, value: Any) -> bool:
-        """Return whether `value` satisfies the schema; False for what is no JSON or nested deeper than MAX_DEPTH."""
+        """Return whether `value` satisfies the schema; False for what is no JSON or nested deeper than MAX_CHECKED_LEVELS."""
         try:
-            return is_within_depth(value, MAX_DEPTH) and self._compiled.is_valid(value)
+            return is_within_depth(value, MAX_CHECKED_LEVELS) and self._compiled.is_valid(value)
         except (ValueError, TypeError):
             return False  # `findings` says why
 
     def findings(self, value: Any) -> tuple[Finding, ...]:
         """Return what is wrong with `value`, at most MAX_FINDINGS; empty when it is valid."""
-        if not is_within_depth(value, MAX_DEPTH):
-            return (_finding("schema.value", (), f"nested deeper than {MAX_DEPTH} levels"),)
+        if not is_within_depth(value, MAX_CHECKED_LEVELS):
+            return (_finding("schema.value", (), f"nested deeper than {MAX_CHECKED_LEVELS} levels"),)
         try:
             problems = self._compiled.iter_errors(value)
             found = (finding for problem in problems for finding in findings_of(problem, self.schema))

@@ -18,7 +18,7 @@ if str(ROOT) not in sys.path:
 
 from contracts import errors  # noqa: E402 - the folder had to be on the path first
 from contracts.expressions import FUNCTIONS  # noqa: E402
-from contracts.lifecycle import CEILINGS, LINE, MOVE_MEANS, MOVES, REASON_MEANS, Move, Reason, Stage, State  # noqa: E402
+from contracts.lifecycle import CEILINGS, CLAIMABLE_STAGES, MOVE_MEANS, MOVES, REASON_MEANS, Move, Reason, Stage, State  # noqa: E402
 from docs import commands  # noqa: E402
 from pipeline.failpoints import POINTS  # noqa: E402
 from pipeline.startup.settings import ELSEWHERE, KNOWN  # noqa: E402
@@ -72,8 +72,11 @@ def _paths(group: Sequence[Move]) -> Iterator[str]:
 
 
 def _stages(stages: Sequence[Stage]) -> str:
-    missing, more = [stage for stage in LINE if stage not in stages], [stage for stage in stages if stage not in LINE]
-    if len(missing) > 1 or len(stages) < len(LINE) - 1:
+    missing, more = (
+        [stage for stage in CLAIMABLE_STAGES if stage not in stages],
+        [stage for stage in stages if stage not in CLAIMABLE_STAGES],
+    )
+    if len(missing) > 1 or len(stages) < len(CLAIMABLE_STAGES) - 1:
         return ", ".join(stages)
     said = "any stage" if not missing else f"any stage but {missing[0]}"
     return said + (f", {', '.join(more)} too" if more else "")

@@ -14,7 +14,7 @@ from contracts.lifecycle import Role
 from pipeline.access.tokens import ensure_actor, issue_token
 from pipeline.crew.crew import stop_background
 from pipeline.crew.crew_file import running
-from pipeline.crew.separation import as_who_applies
+from pipeline.crew.separation import run_as_apply_user
 from pipeline.intake.from_file import open_intake
 from pipeline.intake.intake import Report, take_in
 from pipeline.intake.sources import Row, Source, open_source
@@ -64,7 +64,7 @@ def tokens(conn: Connection, workspace: UUID) -> tuple[str, str]:
 def take_export(shop: Shop, path: Path, progress: Callable[[Report, Source], None]) -> Report:
     """Make a local tracker of the export's open items, then take the export in."""
     rows = list(_open_rows(path))  # read as ourselves: who applies may not be allowed to
-    with as_who_applies(shop):
+    with run_as_apply_user(shop):
         seed(shop.tracker_dir, rows)
     with shop.connect(Role.INTAKE, name="demo-intake") as conn, open_source(str(path)) as source:
         job = open_intake(

@@ -108,7 +108,7 @@ def _claim(which: str) -> str:
 
 
 _CLAIM = _claim("q.crashes = 0")
-_CLAIM_SUSPECTS = _claim("q.crashes > 0")  # has an index of its own: the few are found without a walk past the many
+_CLAIM_CRASHED = _claim("q.crashes > 0")  # has an index of its own: the few are found without a walk past the many
 
 
 _ONE_AT_A_TIME = """
@@ -131,7 +131,7 @@ def lanes_due(conn: Connection) -> list[str]:
 
 def claim_batch(
     conn: Connection, claim_id: UUID, worker_id: UUID, worker: str, lane: str, stage: Stage, shares: dict[Pair, int],
-    *, seconds: float, suspects: int = 0, runs: Sequence[bytes] | None = None,
+    *, seconds: float, crashed_limit: int = 0, runs: Sequence[bytes] | None = None,
 ) -> Claim:  # fmt: skip
     """Lease up to `shares[pair]` due items of each pair for `seconds`, within the lane's limits; the claim may be empty.
 
@@ -142,13 +142,13 @@ def claim_batch(
     # In a statement of its own: what is counted under the lock has to be seen after it was taken.
     conn.execute(_ONE_AT_A_TIME, [list({workspace for workspace, _ in shares}), lane], prepare=True)
     rows = conn.execute(
-        _CLAIM_SUSPECTS if suspects else _CLAIM,
+        _CLAIM_CRASHED if crashed_limit else _CLAIM,
         {
             "lane": lane,
             "workspaces": [workspace for workspace, _ in shares],
             "pods": [pod for _, pod in shares],
             "shares": list(shares.values()),
-            "most": suspects or sum(shares.values()),
+            "most": crashed_limit or sum(shares.values()),
             "claim": claim_id,
             "legal": move("claim", stage, State.READY).number,
             "actor": worker,

@@ -61,8 +61,8 @@ def where(url: str) -> str:
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
 
 
-_SEE = "SELECT set_config('shopfloor.workspace', %s, true)"
-_SEE_IN_PASSING = "SELECT set_config('shopfloor.workspace', %s, true), set_config('synchronous_commit', 'off', true)"
+_SET_WORKSPACE = "SELECT set_config('shopfloor.workspace', %s, true)"
+_SET_WORKSPACE_ASYNC = "SELECT set_config('shopfloor.workspace', %s, true), set_config('synchronous_commit', 'off', true)"
 
 
 @contextmanager
@@ -79,11 +79,11 @@ def transaction(
     with conn.pipeline() if pipelined else nullcontext(), conn.transaction():
         if workspaces is not None:
             ids = [workspaces] if isinstance(workspaces, UUID) else workspaces
-            conn.execute(_SEE if durable else _SEE_IN_PASSING, [",".join(map(str, ids))])
+            conn.execute(_SET_WORKSPACE if durable else _SET_WORKSPACE_ASYNC, [",".join(map(str, ids))])
         yield conn
 
 
-def is_the_databases(error: Exception) -> bool:
+def is_connection_error(error: Exception) -> bool:
     """True for an error of the server or the connection, which says nothing about what was being written.
 
     PipelineAborted only says that an earlier statement of the same pipeline was refused: that one is about the work.

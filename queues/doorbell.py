@@ -122,9 +122,9 @@ class _Bell(RedisBroker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "_Ear":  # noqa: ARG002 - dramatiq's signature
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "RingConsumer":  # noqa: ARG002 - dramatiq's signature
         """Return a consumer that takes one ring at a time: what is prefetched is kept from other processes."""
-        return _Ear(self, queue_name, 1, timeout)
+        return RingConsumer(self, queue_name, 1, timeout)
 
     def wake(self, lane: str) -> None:
         """Leave a token for one blocked consumer of a lane."""
@@ -145,7 +145,7 @@ class _Bell(RedisBroker):
         ]  # fmt: skip
 
 
-class _Ear(_RedisConsumer):
+class RingConsumer(_RedisConsumer):
     """Takes a ring when there is one, else blocks on the lane's token list: quick to wake, and no CPU when idle."""
 
     broker: _Bell

@@ -55,7 +55,7 @@ class Heartbeat:
         with self._lock:
             self._held[claim_id] = (asked_at, asked_at + self._lease)
 
-    def got_on(self, claim_id: UUID) -> None:
+    def record_progress(self, claim_id: UUID) -> None:
         """Note that a claim's work is getting on: its time limit starts anew."""
         with self._lock:
             if claim_id in self._held:

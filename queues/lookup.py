@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from contracts.errors import BadInput, NotFound, ShopfloorError
 from contracts.excerpts import printable
-from contracts.lifecycle import ARCHIVED, LINE, Reason, Stage, State, Wait
+from contracts.lifecycle import ARCHIVED, CLAIMABLE_STAGES, Reason, Stage, State, Wait
 from queues.database import Connection
 
 _ID = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
@@ -139,7 +139,7 @@ def filter_of(conn: Connection, said: Mapping[str, Any]) -> Filter:
         if value == "":
             raise BadInput(f"--{name} is empty: expected a value, or no --{name} at all", code="input.empty")
     wanted = {name: value for name, value in said.items() if value}
-    if "lane" in wanted and not _holds(conn, _LANE_KNOWN, {"lane": wanted["lane"], "plain": [stage.value for stage in LINE]}):
+    if "lane" in wanted and not _holds(conn, _LANE_KNOWN, {"lane": wanted["lane"], "plain": [stage.value for stage in CLAIMABLE_STAGES]}):
         raise NotFound(f"no lane {printable(wanted['lane'])!r}: no worker ever served it and nothing is in it", hint="shopfloor status")
     if "flow" in wanted and not _holds(conn, "SELECT EXISTS (SELECT FROM batches WHERE flow = %(flow)s)", wanted):
         # Not at the top: it reads floors, and with them YAML, for a flow that nothing was taken in for yet.

@@ -6,19 +6,19 @@ from uuid import UUID
 from contracts.lifecycle import Wait
 from queues.database import Connection
 
-_FORGIVE = """
+_RESET_ATTEMPTS = """
 UPDATE queue
    SET crashes = least(crashes, 1), transients = 0, throttles = 0, contract_breaks = 0, qa_rejects = 0, drifts = 0
  WHERE item_id = ANY(%s)
 """
 
 
-def forgive(conn: Connection, items: Sequence[UUID]) -> None:
+def reset_attempts(conn: Connection, items: Sequence[UUID]) -> None:
     """Give items a new run of attempts, by a person's word. One that was in a crash goes on travelling alone."""
-    conn.execute(_FORGIVE, [list(items)])
+    conn.execute(_RESET_ATTEMPTS, [list(items)])
 
 
-def await_another(conn: Connection, item: UUID, waiting_on: str) -> None:
+def await_second_approval(conn: Connection, item: UUID, waiting_on: str) -> None:
     """Mark an item as waiting for a second reviewer; it stays where it is."""
     conn.execute(
         "UPDATE queue SET wait = %s, waiting_on = %s WHERE item_id = %s AND state = 'waiting'",

@@ -50,7 +50,7 @@ class Planned(NamedTuple):
     delay_seconds: float = 0.0
 
 
-class Stood(NamedTuple):
+class Position(NamedTuple):
     """Where an item stands after its move."""
 
     item_id: UUID
@@ -64,7 +64,7 @@ class Stood(NamedTuple):
 class Moved:
     """Who moved, and who had been moved by somebody else first."""
 
-    done: dict[UUID, Stood] = field(default_factory=dict)
+    done: dict[UUID, Position] = field(default_factory=dict)
     refused: list[UUID] = field(default_factory=list)
 
 
@@ -143,7 +143,7 @@ def perform(conn: Connection, planned: Iterable[Planned], *, by: str, claim_id: 
             _END if route.moves[-1].to_state in ARCHIVED else _ADVANCE, _parameters(route, wishes, by, claim_id), prepare=True
         ).fetchall()
         for row in rows:
-            result.done[row[0]] = Stood(*row)
+            result.done[row[0]] = Position(*row)
         if len(rows) < len(wishes):
             result.refused += [wish.item_id for wish in wishes if wish.item_id not in result.done]
     return result

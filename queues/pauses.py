@@ -8,7 +8,7 @@ from uuid import UUID
 from contracts.documents import load_yaml
 from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
-from contracts.lifecycle import LINE, Stage
+from contracts.lifecycle import CLAIMABLE_STAGES, Stage
 from queues.database import Connection, transaction
 from queues.lookup import find_item
 
@@ -73,7 +73,7 @@ def _lane(kind: str, name: str) -> str:
     head, _, tail = lane.partition(".")
     # Lanes have no rows of their own: a name that no lane can have would be a pause that never holds anything.
     parted = {"cell", Stage.APPLY.value}
-    plain = {stage.value for stage in LINE} - {Stage.APPLY.value, Stage.WORKCELL.value}
+    plain = {stage.value for stage in CLAIMABLE_STAGES} - {Stage.APPLY.value, Stage.WORKCELL.value}
     if not _LANE.fullmatch(lane) or (head in parted) != bool(tail) or head not in parted | plain:
         raise BadInput(
             f"{name[:80]!r} is no {kind}: expected {', '.join(sorted(plain))}, cell.NAME or apply.NAME",
@@ -151,7 +151,7 @@ def _audit(conn: Connection, scope: Scope, by: str, action: str, payload: str) -
     )
 
 
-_STANDING = """
+_ACTIVE = """
 SELECT p.id,
        CASE p.kind WHEN 'all' THEN 'all' WHEN 'workspace' THEN 'workspace'
          WHEN 'pod' THEN 'pod:' || coalesce(d.name, p.scope) WHEN 'cell' THEN 'cell:' || substr(p.scope, 6)
@@ -162,7 +162,7 @@ SELECT p.id,
 """
 
 
-def standing(conn: Connection, workspace: UUID) -> list[Pause]:
+def active_pauses(conn: Connection, workspace: UUID) -> list[Pause]:
     """Return the pauses that hold now in a workspace, the oldest first, those on everything included."""
     with transaction(conn, workspace):
-        return [Pause(*row) for row in conn.execute(_STANDING).fetchall()]
+        return [Pause(*row) for row in conn.execute(_ACTIVE).fetchall()]

@@ -20,7 +20,7 @@ from pipeline.worker.advance import Mode
 from queues.database import Connection
 from queues.database import connect as open_connection
 from queues.embedded import Services, stop
-from tests.line import Clock, Result, Road, clone_database
+from tests.in_process import Clock, Result, Road, clone_database
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = "template_shop"

@@ -12,7 +12,7 @@ from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role, Stage
 from pipeline.floors.publish import floor_in_force
 from pipeline.startup.setup import load_registry
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from pipeline.worker.inline import InlineWorker, lanes_of
 from queues.board.lanes import read_board
 from queues.claims import give_back
@@ -127,13 +127,13 @@ def _claims(found: Bench) -> list[float]:
     """Return the milliseconds of single-item claims, each given back at once."""
     taken = []
     with _worker(found, Role.PROPOSE) as worker:
-        turns = Turns()
+        turns = FairShare()
         for nth in range(_WARM + _CLAIMS):
             started = time.perf_counter()
-            claim = take(worker.line, turns, worker.id, worker.name, Stage.ROUTE.value, batch=1, seconds=30).claim
+            claim = take(worker.context, turns, worker.id, worker.name, Stage.ROUTE.value, batch=1, seconds=30).claim
             if nth >= _WARM:
                 taken.append(1000 * (time.perf_counter() - started))
-            with transaction(worker.line.conn, found.workspaces[0]) as conn:
+            with transaction(worker.context.conn, found.workspaces[0]) as conn:
                 give_back(conn, claim.id, by=worker.name, note="measured")
     return taken
 

@@ -69,10 +69,10 @@ def show(apply: str, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.review.applies import find_apply, story
+    from pipeline.review.applies import apply_details, find_apply
 
     with session(Role.READ) as s:
-        one = story(s.conn, s.shop.store, s.workspace, find_apply(s.conn, s.workspace, apply))
+        one = apply_details(s.conn, s.shop.store, s.workspace, find_apply(s.conn, s.workspace, apply))
     if form == "json":
         document({"apply": one})
         return
@@ -122,13 +122,13 @@ def preview(proposals: tuple[str, ...], form: str) -> None:
     from console.proposal_page import target_lines
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.review.inbox import dossier, find_proposal
+    from pipeline.review.inbox import find_proposal, proposal_details
     from pipeline.review.preview import against_target
 
     seen = []
     with session(Role.READ) as s:
         for word in given(proposals):
-            one = dossier(s.conn, s.shop.store, s.workspace, find_proposal(s.conn, s.workspace, word))
+            one = proposal_details(s.conn, s.shop.store, s.workspace, find_proposal(s.conn, s.workspace, word))
             seen.append(
                 {"id": one["id"], "target": one["target"], "action": one["action"], "state": one["state"]}
                 | against_target(s.shop, one["envelope"])

@@ -112,7 +112,7 @@ def _check(answer: str, words: Sequence[str], options: dict[str, Any]) -> None:
 def _ballots(s: Any, words: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], dict[Any, str], list[Result]]:
     """Return what is to be decided, bound to the bytes of now, what each is about, and results for what cannot be."""
     from pipeline.review.clearances import Ballot
-    from pipeline.review.inbox import dossier, find_proposal
+    from pipeline.review.inbox import find_proposal, proposal_details
 
     if options["finding"]:
         group = _one_group(s, options)
@@ -124,7 +124,7 @@ def _ballots(s: Any, words: Sequence[str], options: dict[str, Any]) -> tuple[lis
     ballots, about, refused = [], {}, []
     for word in words:
         try:
-            one = dossier(s.conn, s.shop.store, s.workspace, find_proposal(s.conn, s.workspace, word))
+            one = proposal_details(s.conn, s.shop.store, s.workspace, find_proposal(s.conn, s.workspace, word))
             _must_match(one, options["sha256"])
             ballots.append(Ballot(one["id"], one["sha256"]))
             about[one["id"]] = f"{one['action']} {one['target']}"

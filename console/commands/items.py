@@ -128,11 +128,11 @@ def why(item: str, form: str) -> None:
 
 def tell_why(answer: dict[str, Any]) -> None:
     """Print why an item stands where it stands, then what happens next and what to type."""
-    from queues.board.endings import lasting
+    from queues.board.endings import format_duration
 
     place = f"{answer['stage']}/{answer['state']}" + (f", reason {answer['reason']}" if answer["reason"] else "")
     click.echo(f"{printable(answer['subject'])}  {answer['item_id']}")
-    click.echo(f"  {place}, since {cell(answer['since'])} ({lasting(answer['since_seconds'])})")
+    click.echo(f"  {place}, since {cell(answer['since'])} ({format_duration(answer['since_seconds'])})")
     click.echo(f"  {printable(answer['words'])}")
     when = f"  ({cell(answer['next_at'])})" if answer["next_at"] else ""
     click.echo(f"  next: {printable(answer['next'])}{when}")

@@ -63,17 +63,17 @@ def resume(scope: str, dry_run: bool, form: str) -> None:
     from console.session import session
     from contracts.lifecycle import Role
     from queues.claims import lanes_due
+    from queues.pauses import active_pauses, scope_of
     from queues.pauses import resume as lift
-    from queues.pauses import scope_of, standing
 
     with session(Role.OPERATE, needs="operator") as s:
         found = scope_of(s.conn, s.workspace, scope)
         if dry_run:
-            lifted = sum(one.scope == scope for one in standing(s.conn, s.workspace))
+            lifted = sum(one.scope == scope for one in active_pauses(s.conn, s.workspace))
         else:
             lifted = lift(s.conn, s.workspace, found, by=s.actor)
             ring(s.shop, lanes_due(s.conn))
-        others = [one.scope for one in standing(s.conn, s.workspace) if one.scope != scope]
+        others = [one.scope for one in active_pauses(s.conn, s.workspace) if one.scope != scope]
     if form == "json":
         document({"scope": scope, "lifted": lifted, "resumed": not dry_run, "still_paused": others})
         return
@@ -85,9 +85,9 @@ def resume(scope: str, dry_run: bool, form: str) -> None:
 def _list(form: str) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from queues.pauses import standing
+    from queues.pauses import active_pauses
 
     with session(Role.READ) as s:
-        found = [one._asdict() for one in standing(s.conn, s.workspace)]
+        found = [one._asdict() for one in active_pauses(s.conn, s.workspace)]
     columns = ["scope", "why", "actor", "created_at", "until"] if form == "text" else ["id", "scope", "why", "actor", "created_at", "until"]
     listing(form, found, name="pauses", columns=columns, empty="nothing is paused")

@@ -183,10 +183,10 @@ def next_(finding: str | None, form: str) -> None:
 
 def _show(s: Any, proposal_id: Any, form: str, *, raw: bool = False) -> None:
     from console.proposal_page import lines_of
-    from pipeline.review.inbox import dossier, must_not_decide
+    from pipeline.review.inbox import must_not_decide, proposal_details
     from pipeline.review.preview import OPEN_ADAPTERS, against_target
 
-    one = dossier(s.conn, s.shop.store, s.workspace, proposal_id)
+    one = proposal_details(s.conn, s.shop.store, s.workspace, proposal_id)
     if raw:
         click.echo(one["envelope_bytes"], nl=False)
         return

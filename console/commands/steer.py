@@ -8,11 +8,11 @@ import click
 from console.acting import ITEMS, Span, carry_out, given, on_many, refuse_empty_stdin, report
 from console.choosing import choose, where_option
 from contracts.errors import BadInput
-from contracts.lifecycle import LINE, Reason, Stage, State
+from contracts.lifecycle import CLAIMABLE_STAGES, Reason, Stage, State
 
 _FILTERS = ("lane", "stage", "state", "reason", "flow", "order", "batch")
 _QUEUED = tuple(state.value for state in (State.READY, State.LEASED, State.WAITING, State.DEAD))
-_STAGES = [stage.value for stage in (Stage.INTAKE, *LINE)]
+_STAGES = [stage.value for stage in (Stage.INTAKE, *CLAIMABLE_STAGES)]
 
 
 filters = on_many(

@@ -104,9 +104,9 @@ class Crew:
             log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=post.delay_seconds)
             return
         argv = post.argv
-        if footing := self._separation.footings.get(post.role):
+        if run_as := self._separation.run_as_by_role.get(post.role):
             environment |= NO_HOME
-            argv = become(footing, argv, dies_with_parent=True)
+            argv = become(run_as, argv, dies_with_parent=True)
         with (self._log_dir / f"{post.name}.log").open("ab") as out:
             # A group of its own: Ctrl-C at the crew's terminal would reach it beside our own signal, and two mean "at once".
             post.process = subprocess.Popen(

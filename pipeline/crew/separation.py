@@ -21,7 +21,7 @@ from pipeline.startup.compose import Shop, open_shop
 from pipeline.startup.settings import PREFIX, Settings
 from queues.embedded.account import Account, first_closed, hold_search
 from queues.embedded.place import make_directories
-from queues.embedded.processes import NOT_STARTED, Footing, become
+from queues.embedded.processes import NOT_STARTED, RunAs, become
 from workcells.appliers.tracker_files import LOCKS
 
 _TRIAL = "import os, sys; os.chdir(sys.argv[1]); import console, pipeline.crew.staffing, pipeline.sweeper.duties"
@@ -39,7 +39,7 @@ class Separation:
     """As whom the posts of each role run; a role that is not named runs as the crew does."""
 
     settings: Settings
-    footings: Mapping[Role, Footing] = field(default_factory=dict)
+    run_as_by_role: Mapping[Role, RunAs] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
     """What is not separated although the crew is root, each a line that ends with the remedy."""
 
@@ -50,17 +50,17 @@ def separate(shop: Shop) -> Separation:
         return Separation(shop.settings)
     try:
         accounts = _accounts(shop.settings)
-        footings = {role: _footing(shop, account) for role, account in accounts.items()}
-        _try_out(shop, footings[Role.PROPOSE])
+        run_as_by_role = {role: _run_as(shop, account) for role, account in accounts.items()}
+        _try_out(shop, run_as_by_role[Role.PROPOSE])
         _share(shop.store.folder, accounts[Role.PROPOSE].gid)
     except (Refused, OSError) as error:
         return Separation(shop.settings, gaps=(f"every post runs as root: {_said(error)}",))
     try:
         _give_tracker(shop, accounts[Role.APPLY])
     except (Refused, OSError) as error:
-        del footings[Role.APPLY]
-        return Separation(shop.settings, footings, (f"apply runs as root: {_said(error)}",))
-    return Separation(shop.settings, footings)
+        del run_as_by_role[Role.APPLY]
+        return Separation(shop.settings, run_as_by_role, (f"apply runs as root: {_said(error)}",))
+    return Separation(shop.settings, run_as_by_role)
 
 
 def environment_for(settings: Settings, role: Role, base: Mapping[str, str]) -> dict[str, str]:
@@ -87,7 +87,7 @@ def _without_secrets(base: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def as_who_applies(shop: Shop) -> Iterator[None]:
+def run_as_apply_user(shop: Shop) -> Iterator[None]:
     """Write to the tracker folder as the user that applies to it, where that is not us; a missing folder is made his.
 
     Root that wrote there itself would leave files that this user cannot replace, and could be led elsewhere by a link.
@@ -149,7 +149,7 @@ def _names(number: int) -> Iterator[tuple[str, str]]:
         yield "group", grp.getgrgid(number).gr_name
 
 
-def _footing(shop: Shop, account: Account) -> Footing:
+def _run_as(shop: Shop, account: Account) -> RunAs:
     """Return how `account` gets to the code and to the data folder, where these lie under a folder that it cannot enter."""
     closed, passages = set(), set()
     for path in _needed(shop):
@@ -157,7 +157,7 @@ def _footing(shop: Shop, account: Account) -> Footing:
             closed.add(folder)
             passages.add(path)
     outer = (path for path in sorted(passages) if not passages & set(path.parents))
-    return Footing(account, closed=tuple(sorted(closed)), passages=tuple(outer))
+    return RunAs(account, closed=tuple(sorted(closed)), passages=tuple(outer))
 
 
 def _needed(shop: Shop) -> Iterator[Path]:
@@ -167,13 +167,13 @@ def _needed(shop: Shop) -> Iterator[Path]:
         yield Path(path).resolve()
 
 
-def _try_out(shop: Shop, footing: Footing) -> None:
+def _try_out(shop: Shop, run_as: RunAs) -> None:
     """Start shopfloor on `footing`, which tells more than any look at modes. Raises Refused with what is in the way."""
-    account = footing.account
+    account = run_as.account
     assert account is not None
     try:
         tried = subprocess.run(
-            become(footing, [sys.executable, "-P", "-c", _TRIAL, str(shop.data_dir)]),
+            become(run_as, [sys.executable, "-P", "-c", _TRIAL, str(shop.data_dir)]),
             env=_without_secrets(os.environ) | NO_HOME,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -191,7 +191,7 @@ def _try_out(shop: Shop, footing: Footing) -> None:
         raise Refused(f"root may not become user {account.uid} here: {said.rpartition(': ')[2]}", hint="allow it CAP_SETUID and CAP_SETGID")
     has_passages = tried.returncode != NOT_STARTED
     for path in _needed(shop):
-        if (closed := first_closed(account, path)) and not (has_passages and closed in footing.closed):
+        if (closed := first_closed(account, path)) and not (has_passages and closed in run_as.closed):
             raise Refused(f"user {account.uid} cannot enter {closed}, which {path} lies under", hint=f"chmod o+x {closed}, {_ELSEWHERE}")
     raise Refused(f"as user {account.uid} shopfloor does not start: {said}", hint=f"let every user read its files, {_ELSEWHERE}")
 

@@ -4,7 +4,7 @@ import ctypes
 
 from contracts.errors import BadInput
 from contracts.floor import Floor, parse_floor
-from contracts.lifecycle import LINE, Role, Stage, stage_of
+from contracts.lifecycle import CLAIMABLE_STAGES, Role, Stage, stage_of
 from pipeline.startup.appliers import opened
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import load_registry
@@ -43,7 +43,7 @@ def staff(shop: Shop, lanes: str) -> Worker:
 
 
 def _check(lane: str, role: Role, known: list[str], registry: Registry) -> None:
-    names = {stage.value for stage in LINE} | {"cell", "apply"}
+    names = {stage.value for stage in CLAIMABLE_STAGES} | {"cell", "apply"}
     head, _, tail = lane.partition(".")
     is_lane = head in names and (tail in registry.by_name if head == "cell" else tail in APPLIERS if head == "apply" else not tail)
     if not is_lane or (stage_of(lane) is Stage.APPLY and role is not Role.APPLY):

@@ -28,7 +28,7 @@ _BYTES_FEW = 200_000_000
 Status = Literal["ok", "notice", "warning", "failure"]
 
 
-class Sign(NamedTuple):
+class CheckResult(NamedTuple):
     """One thing that was looked at."""
 
     name: str
@@ -40,12 +40,12 @@ class Sign(NamedTuple):
     """What the process should end with for it; 0 unless it is a failure."""
 
 
-def failed(name: str, error: ShopfloorError) -> Sign:
+def failed(name: str, error: ShopfloorError) -> CheckResult:
     """Return the sign of an error."""
-    return Sign(name, "failure", error.message, error.hint, error.exit_code)
+    return CheckResult(name, "failure", error.message, error.hint, error.exit_code)
 
 
-def examine(shop: Shop) -> Iterator[Sign]:
+def examine(shop: Shop) -> Iterator[CheckResult]:
     """Yield what was found, in the order in which an operator would look. Never raises for what it looks at."""
     yield from _logins(shop)
     try:
@@ -57,22 +57,24 @@ def examine(shop: Shop) -> Iterator[Sign]:
     except ShopfloorError as error:
         yield failed("database", error)
     except psycopg.Error as error:
-        yield Sign("database", "failure", f"it stopped answering: {type(error).__name__}", "shopfloor doctor", 6)
+        yield CheckResult("database", "failure", f"it stopped answering: {type(error).__name__}", "shopfloor doctor", 6)
     yield _broker(shop)
     for line in trouble(shop).falling:
-        yield Sign("crew", "failure", line, "mend what it says, then: shopfloor down --workers-only && shopfloor up", 1)
+        yield CheckResult("crew", "failure", line, "mend what it says, then: shopfloor down --workers-only && shopfloor up", 1)
     yield _folder("store", shop.store.folder, "bodies over 64 KiB")
     yield _folder("tracker", shop.tracker_dir, "what the applier tracker changes")
-    yield Sign("cells", "notice", "cells run as trusted code inside the worker: row security guards against mistakes, not against them")
+    yield CheckResult(
+        "cells", "notice", "cells run as trusted code inside the worker: row security guards against mistakes, not against them"
+    )
 
 
-def worst(signs: list[Sign]) -> int:
+def worst(signs: list[CheckResult]) -> int:
     """Return the exit code for what was found: 6 when something cannot be reached, else that of the first failure."""
     codes = [sign.exit_code for sign in signs if sign.status == "failure"]
     return 6 if 6 in codes else next(iter(codes), 0)
 
 
-def _logins(shop: Shop) -> Iterator[Sign]:
+def _logins(shop: Shop) -> Iterator[CheckResult]:
     """Try every role's own login: a wrong password shows in none of the others."""
     refused = []
     for role in Role:
@@ -83,25 +85,25 @@ def _logins(shop: Shop) -> Iterator[Sign]:
             if len(refused) == 1:
                 yield failed(f"login {schema.login(role)}", error)
     if len(refused) > 1:
-        yield Sign("logins", "failure", f"these roles cannot log in either: {', '.join(refused[1:])}", exit_code=6)
+        yield CheckResult("logins", "failure", f"these roles cannot log in either: {', '.join(refused[1:])}", exit_code=6)
     if not refused:
-        yield Sign("logins", "ok", f"all {len(Role)} roles log in")
+        yield CheckResult("logins", "ok", f"all {len(Role)} roles log in")
 
 
 _RIGHTS = "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb) ORDER BY 1"
 
 
-def _database(conn: Connection) -> Iterator[Sign]:
+def _database(conn: Connection) -> Iterator[CheckResult]:
     major = conn.info.server_version // 10_000
     if major < OLDEST_POSTGRES:
         said = f"PostgreSQL {major}: expected {OLDEST_POSTGRES} or newer"
-        yield Sign("database", "failure", said, "point SHOPFLOOR_DATABASE_URL at a newer server", 1)
+        yield CheckResult("database", "failure", said, "point SHOPFLOOR_DATABASE_URL at a newer server", 1)
     else:
-        yield Sign("database", "ok", f"PostgreSQL {major}, schema version {schema.version_of(conn)}")
+        yield CheckResult("database", "ok", f"PostgreSQL {major}, schema version {schema.version_of(conn)}")
     mighty = [name for (name,) in conn.execute(_RIGHTS, [[schema.login(role) for role in Role]])]
     if mighty:
         said = f"{', '.join(mighty)} may do more than its role: superuser, bypass row security, make roles or databases"
-        yield Sign("roles", "failure", said, f"ALTER ROLE {mighty[0]} NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB", 1)
+        yield CheckResult("roles", "failure", said, f"ALTER ROLE {mighty[0]} NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB", 1)
 
 
 _SERVED = """
@@ -109,7 +111,7 @@ SELECT DISTINCT unnest(lanes) FROM workers WHERE stopped_at IS NULL AND beat_at 
 """
 
 
-def _lanes(shop: Shop, conn: Connection) -> Iterator[Sign]:
+def _lanes(shop: Shop, conn: Connection) -> Iterator[CheckResult]:
     try:
         workspace = shop.workspace_id(conn)
         floor = floor_in_force(conn, workspace).floor
@@ -121,23 +123,23 @@ def _lanes(shop: Shop, conn: Connection) -> Iterator[Sign]:
     for role in (Role.PROPOSE, Role.APPLY):
         idle = [lane for lane in lanes_of(floor, role) if lane not in served]
         if idle:
-            yield Sign(f"{role} lanes", "warning", f"no live worker serves {', '.join(idle)}", "shopfloor up")
+            yield CheckResult(f"{role} lanes", "warning", f"no live worker serves {', '.join(idle)}", "shopfloor up")
         else:
-            yield Sign(f"{role} lanes", "ok", "each has a live worker")
+            yield CheckResult(f"{role} lanes", "ok", "each has a live worker")
 
 
 # The name of a session is visible to every login; a pooler that hides names makes this a warning for nothing.
 _SWEEPERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = %s AND application_name = %s"
 
 
-def _sweeper(conn: Connection) -> Sign:
+def _sweeper(conn: Connection) -> CheckResult:
     row = conn.execute(_SWEEPERS, [schema.login(Role.SWEEP), SWEEPER]).fetchone()
     if row and row[0]:
-        return Sign("sweeper", "ok", "it is connected")
-    return Sign("sweeper", "warning", "none is connected: lost leases stay lost and delayed work is not rung", "shopfloor up")
+        return CheckResult("sweeper", "ok", "it is connected")
+    return CheckResult("sweeper", "warning", "none is connected: lost leases stay lost and delayed work is not rung", "shopfloor up")
 
 
-def _clock(conn: Connection) -> Sign:
+def _clock(conn: Connection) -> CheckResult:
     before = time.time()
     row = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     after = time.time()
@@ -145,25 +147,29 @@ def _clock(conn: Connection) -> Sign:
     skew = row[0] - (before + after) / 2
     said = f"the database's is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
     if abs(skew) <= _SKEW_SECONDS + (after - before):
-        return Sign("clock", "ok", said)
-    return Sign("clock", "warning", f"{said}: leases follow the database's, logs follow this one", "check time synchronisation on both")
+        return CheckResult("clock", "ok", said)
+    return CheckResult(
+        "clock", "warning", f"{said}: leases follow the database's, logs follow this one", "check time synchronisation on both"
+    )
 
 
-def _broker(shop: Shop) -> Sign:
+def _broker(shop: Shop) -> CheckResult:
     try:
         shop.doorbell().check()
     except ShopfloorError as error:
         return failed("broker", error)
-    return Sign("broker", "ok", "it answers and evicts nothing")
+    return CheckResult("broker", "ok", "it answers and evicts nothing")
 
 
-def _folder(name: str, folder: Path, holds: str) -> Sign:
+def _folder(name: str, folder: Path, holds: str) -> CheckResult:
     """Return whether a folder, or the nearest one above it that exists, can be written and has room."""
     found = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if not os.access(found, os.W_OK | os.X_OK):
-        return Sign(name, "failure", f"{found} is not writable for this user; it holds {holds}", f"check the owner and mode of {found}", 1)
+        return CheckResult(
+            name, "failure", f"{found} is not writable for this user; it holds {holds}", f"check the owner and mode of {found}", 1
+        )
     free = shutil.disk_usage(found).free
     said = f"{free / 1e9:.1f} GB free at {found}"
     if free < _BYTES_FEW:
-        return Sign(name, "failure", f"{said}; it holds {holds}", "make room", 1)
-    return Sign(name, "warning" if free < _BYTES_LOW else "ok", said, "make room" if free < _BYTES_LOW else "")
+        return CheckResult(name, "failure", f"{said}; it holds {holds}", "make room", 1)
+    return CheckResult(name, "warning" if free < _BYTES_LOW else "ok", said, "make room" if free < _BYTES_LOW else "")

@@ -67,7 +67,7 @@ def held_batch(conn: Connection, origin: Origin) -> Iterator[Report]:
     The hold is a lock of the session, so it ends with the process whatever ends that. It only says who lives: what keeps two
     writers apart is `note_chunk`.
     """
-    report = _take_up(conn, origin) or _begin(conn, origin)
+    report = _resume(conn, origin) or _begin(conn, origin)
     try:
         yield report
     finally:
@@ -86,7 +86,7 @@ def _key(batch: UUID) -> int:
     return batch.int % 2**63
 
 
-def _take_up(conn: Connection, origin: Origin) -> Report | None:
+def _resume(conn: Connection, origin: Origin) -> Report | None:
     if origin.identity is None:
         return None
     with transaction(conn, origin.workspace):

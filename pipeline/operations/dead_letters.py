@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 from contracts.errors import Conflict, NotFound
-from pipeline.operations.steering import CHUNK, Steered, audit, no_dead_letter
+from pipeline.operations.steering import CHUNK, Steered, audit, not_dead_error
 from queues.database import Connection, transaction
 from queues.lookup import find_item
 from queues.marks import file_dead
@@ -133,7 +133,7 @@ def prune(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, 
             taken = []
             for item, subject, state, in_flight in conn.execute(_TAKE, [chunk]).fetchall():
                 if state != "dead":
-                    error = no_dead_letter(f"item {item} ({subject[:80]})", state, item)
+                    error = not_dead_error(f"item {item} ({subject[:80]})", state, item)
                     results[item] = Steered(item, subject, error=error)
                 elif in_flight:
                     lost = f"item {item} ({subject[:80]}) has an apply of unknown effect: pruned, it would be forgotten"

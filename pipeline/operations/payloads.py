@@ -17,7 +17,7 @@ _PAGE_ROWS = 500
 
 
 @dataclass(slots=True)
-class Looked:
+class ScanStats:
     """How far a rule looked."""
 
     payloads: int = 0
@@ -26,7 +26,7 @@ class Looked:
     example: str = ""
     """The first of those, and why."""
 
-    def add(self, more: "Looked") -> None:
+    def add(self, more: "ScanStats") -> None:
         """Count what was looked at later as well."""
         self.payloads += more.payloads
         self.no_answer += more.no_answer
@@ -38,7 +38,7 @@ class Matches:
     """What a rule found."""
 
     items: list[dict[str, Any]] = field(default_factory=list)
-    looked: Looked = field(default_factory=Looked)
+    looked: ScanStats = field(default_factory=ScanStats)
     next_cursor: UUID | None = None
     """Where the next question goes on; None when there is nothing after it."""
 
@@ -72,7 +72,7 @@ def matching(
             return found
 
 
-def _matches(where: Expression, row: dict[str, Any], body: bytes | None, looked: Looked) -> bool:
+def _matches(where: Expression, row: dict[str, Any], body: bytes | None, looked: ScanStats) -> bool:
     looked.payloads += 1
     try:
         if body is not None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from artifacts.blobs import BlobStore
 from contracts.errors import ShopfloorError
 from contracts.expressions import Expression
-from pipeline.operations.payloads import Looked, matching
+from pipeline.operations.payloads import ScanStats, matching
 from queues.database import Connection, transaction
 from queues.lookup import Filter, find_items, list_ids
 
@@ -21,7 +21,7 @@ class Picked:
 
     items: list[UUID]
     unknown: list[tuple[str, ShopfloorError]] = field(default_factory=list)
-    looked: Looked | None = None
+    looked: ScanStats | None = None
     """How far a rule looked; None when there was no rule."""
     is_cut: bool = False
     """True when more than MOST match; the first of them are picked."""
@@ -43,7 +43,7 @@ def picked_by_rule(
     Unlike a list, which may stop and go on by its cursor, this looks at all: half of what was meant is not what was meant.
     What is kept is ids. `tell` is called now and then with the number of payloads looked at.
     """
-    looked = Looked()
+    looked = ScanStats()
     found = Picked([], looked=looked)
     after = None
     while True:

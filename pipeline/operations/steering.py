@@ -13,14 +13,14 @@ from contracts.errors import Conflict, NotFound, ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import RETURN, Stage, State, Wait, lane_of, move
 from queues.database import Connection, transaction
-from queues.marks import forgive
+from queues.marks import reset_attempts
 from queues.mover import Planned, Route, perform
 
 CHUNK = 1000
 """Items that one transaction moves."""
 
 
-class Standing(NamedTuple):
+class LockedItem(NamedTuple):
     """Where an item stands as it is steered."""
 
     item_id: UUID
@@ -50,7 +50,7 @@ class Steered:
     error: ShopfloorError | None = None
 
 
-Before = Callable[[Connection, UUID, Sequence[Standing], str], None]
+Before = Callable[[Connection, UUID, Sequence[LockedItem], str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Act:
     by: str
     why: str
     outcome: str
-    plan: Callable[[Standing], Planned]
+    plan: Callable[[LockedItem], Planned]
     before: Before | None = None
     """Written before the moves, in their transaction."""
     is_new_run: bool = False
@@ -86,9 +86,9 @@ def requeue(
     gap = stagger_seconds / max(1, len(items) - 1)
     place = {item: k for k, item in enumerate(items)}
 
-    def plan(stands: Standing) -> Planned:
+    def plan(stands: LockedItem) -> Planned:
         if dead_only and stands.state != State.DEAD:
-            raise no_dead_letter(stands.name, stands.state, stands.item_id)
+            raise not_dead_error(stands.name, stands.state, stands.item_id)
         if stands.wait in (Wait.APPROVAL, Wait.SECOND_APPROVAL):
             hint = f"shopfloor review show {stands.item_id}, or shopfloor rework {stands.item_id}"
             raise Conflict(f"{stands.name} waits for a reviewer", hint=hint)
@@ -100,7 +100,7 @@ def requeue(
 def rework(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False) -> list[Steered]:
     """Send waiting items to rework, with why as a finding for the next attempt; open proposals end as superseded."""
 
-    def plan(stands: Standing) -> Planned:
+    def plan(stands: LockedItem) -> Planned:
         _refuse_in_flight(stands)
         if not stands.is_routed:
             again = f"shopfloor requeue {stands.item_id}"
@@ -109,14 +109,14 @@ def rework(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str,
             return Planned(stands.item_id, stands.fence, Route((RETURN,), lane_of(Stage.REWORK), (why[:300],)))
         return Planned(stands.item_id, stands.fence, _route(stands, "send_back", why, Stage.REWORK))
 
-    act = Act("rework", by, why, "in rework", plan, before=_end_and_tell, is_new_run=True)
+    act = Act("rework", by, why, "in rework", plan, before=_void_and_record_reason, is_new_run=True)
     return _steer(conn, workspace, items, act, dry_run=dry_run)
 
 
 def cancel(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, why: str, dry_run: bool = False) -> list[Steered]:
     """End items wherever no call to a target can be in flight; their open proposals and clearances end with them."""
 
-    def plan(stands: Standing) -> Planned:
+    def plan(stands: LockedItem) -> Planned:
         if (stands.stage, stands.state) == (Stage.APPLY, State.LEASED):
             hint = f"wait for its end, then look: shopfloor why {stands.item_id}"
             raise Conflict(f"{stands.name} is being applied right now: its call may be on its way", hint=hint)
@@ -129,7 +129,7 @@ def cancel(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str,
     return _steer(conn, workspace, items, Act("cancel", by, why, "cancelled", plan, before=_end), dry_run=dry_run)
 
 
-def _end(conn: Connection, _workspace: UUID, stood: Sequence[Standing], _why: str) -> None:
+def _end(conn: Connection, _workspace: UUID, stood: Sequence[LockedItem], _why: str) -> None:
     conn.execute("SELECT void_proposals(%s, 'cancelled')", [[stands.item_id for stands in stood]])
 
 
@@ -140,14 +140,14 @@ SELECT t.item_id, t.id, %s, t.fence, t.stage, 'operator.returned', %s, clock()
 """
 
 
-def _end_and_tell(conn: Connection, workspace: UUID, stood: Sequence[Standing], why: str) -> None:
+def _void_and_record_reason(conn: Connection, workspace: UUID, stood: Sequence[LockedItem], why: str) -> None:
     ids = [stands.item_id for stands in stood]
     conn.execute("SELECT void_proposals(%s, 'superseded')", [ids])
     fences, stages = [stands.fence for stands in stood], [stands.stage for stands in stood]
     conn.execute(_TELL, [workspace, why, ids, [new_id() for _ in stood], fences, stages])
 
 
-def _refuse_in_flight(stands: Standing) -> None:
+def _refuse_in_flight(stands: LockedItem) -> None:
     if stands.in_flight:
         raise Conflict(
             f"{stands.name} has an apply of unknown effect: ended now, it would be forgotten",
@@ -156,12 +156,12 @@ def _refuse_in_flight(stands: Standing) -> None:
         )
 
 
-def no_dead_letter(name: str, state: str, item: UUID) -> Conflict:
+def not_dead_error(name: str, state: str, item: UUID) -> Conflict:
     """Return the refusal to do to a living item what is for dead letters alone."""
     return Conflict(f"{name} is no dead letter but {state}", hint=f"shopfloor why {item}", code="dead.not")
 
 
-def _route(stands: Standing, name: str, why: str, to: Stage | None = None) -> Route:
+def _route(stands: LockedItem, name: str, why: str, to: Stage | None = None) -> Route:
     try:
         step = move(name, Stage(stands.stage), State(stands.state), to)
     except KeyError:
@@ -169,7 +169,7 @@ def _route(stands: Standing, name: str, why: str, to: Stage | None = None) -> Ro
     return Route((step,), to.value if to else stands.lane, (why[:300],))
 
 
-def _cannot(stands: Standing, name: str) -> Conflict:
+def _cannot(stands: LockedItem, name: str) -> Conflict:
     hint = f"shopfloor why {stands.item_id}"
     if stands.state == State.LEASED:
         return Conflict(f"{stands.name} is being worked on", hint=hint)
@@ -201,8 +201,8 @@ def _steer(conn: Connection, workspace: UUID, items: Sequence[UUID], act: Act, *
         with transaction(conn, workspace):
             if not dry_run:
                 conn.execute(_LOCK, [chunk])
-            stood = [Standing(*row) for row in conn.execute(_LOOK, [chunk])]
-            able: list[tuple[Standing, Planned]] = []
+            stood = [LockedItem(*row) for row in conn.execute(_LOOK, [chunk])]
+            able: list[tuple[LockedItem, Planned]] = []
             for stands in stood:
                 try:
                     able.append((stands, act.plan(stands)))
@@ -216,7 +216,7 @@ def _steer(conn: Connection, workspace: UUID, items: Sequence[UUID], act: Act, *
     return [results[item] for item in items]
 
 
-def _carry_out(conn: Connection, workspace: UUID, able: Sequence[tuple[Standing, Planned]], act: Act) -> None:
+def _carry_out(conn: Connection, workspace: UUID, able: Sequence[tuple[LockedItem, Planned]], act: Act) -> None:
     stood = [stands for stands, _ in able]
     ids = [stands.item_id for stands in stood]
     if act.before:
@@ -224,7 +224,7 @@ def _carry_out(conn: Connection, workspace: UUID, able: Sequence[tuple[Standing,
     # The rows are locked: none of these can be late.
     perform(conn, [wish for _, wish in able], by=act.by)
     if act.is_new_run:
-        forgive(conn, ids)
+        reset_attempts(conn, ids)
     audit(conn, workspace, act.by, act.name, ids, act.why)
 
 

@@ -15,7 +15,7 @@ from pipeline.access.refusals import Refusals, explain
 from pipeline.access.tokens import token_sha256
 from queues.board.dossier import decoded
 from queues.database import Connection, transaction
-from queues.marks import forgive
+from queues.marks import reset_attempts
 from queues.mover import Planned, Route, perform
 
 _LIST = """
@@ -74,7 +74,7 @@ def find_apply(conn: Connection, workspace: UUID, text: str) -> dict[str, Any]:
     raise NotFound(f"nothing was applied for {text[:80]!r}", hint="shopfloor apply list, or shopfloor apply list --state due")
 
 
-def story(conn: Connection, store: BlobStore, workspace: UUID, one: Mapping[str, Any]) -> dict[str, Any]:
+def apply_details(conn: Connection, store: BlobStore, workspace: UUID, one: Mapping[str, Any]) -> dict[str, Any]:
     """Return an apply with the exact envelope that was sent, its receipt and every move around it."""
     with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
         moves = cursor.execute(_ENDS, [one["item_id"]]).fetchall()
@@ -119,7 +119,7 @@ def _due(conn: Connection, one: Mapping[str, Any], *, by: str, note: str) -> str
         raise Conflict(f"item {one['item_id']} is {seen}", hint=f"shopfloor why {one['item_id']}", code="apply.moved")
     step = move("requeue", Stage.APPLY, State(stands[2]))
     perform(conn, [Planned(one["item_id"], stands[0], Route((step,), stands[3], (note,)))], by=by)
-    forgive(conn, [one["item_id"]])
+    reset_attempts(conn, [one["item_id"]])
     return str(stands[3])
 
 

@@ -17,7 +17,7 @@ from contracts.proposals import ClearanceState
 from pipeline.access.refusals import Refusals, explain
 from pipeline.access.tokens import token_sha256
 from queues.database import Connection, transaction
-from queues.marks import await_another
+from queues.marks import await_second_approval
 from queues.mover import Planned, Route, perform
 
 
@@ -137,7 +137,7 @@ def _follow(
 ) -> str:
     """Move the item to where its clearance sends it and return the lane to ring; empty when nothing is due there."""
     if state is ClearanceState.OPEN:
-        await_another(conn, item, f"another reviewer than {by}; {needed} have to approve")
+        await_second_approval(conn, item, f"another reviewer than {by}; {needed} have to approve")
         return ""
     route = after_decision(state, adapter, reason[:300])
     if state is ClearanceState.RETURNED and reason:

@@ -180,7 +180,7 @@ SELECT e.no, e.claim, e.stance, e.confidence, e.source
 """
 
 
-def dossier(conn: Connection, store: BlobStore, workspace: UUID, proposal_id: UUID) -> dict[str, Any]:
+def proposal_details(conn: Connection, store: BlobStore, workspace: UUID, proposal_id: UUID) -> dict[str, Any]:
     """Return all that a decision rests on: envelope, value, evidence beside its claim, decisions, others on the target."""
     with transaction(conn, workspace):
         one = _row(conn, _ONE, proposal_id)

@@ -22,7 +22,7 @@ from contracts.lifecycle import CEILINGS, DRIFT, Cause, Stage, Wait
 from contracts.nouns import Action, Finding
 from contracts.proposals import ApplyState, ProposalState
 from pipeline.failpoints import failpoint
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.stages.products import finding_row
 from pipeline.stages.retries import accident, counted
 from pipeline.stages.work import ApplyEnd, Step, Work, not_begun, onward, stay
@@ -68,15 +68,15 @@ RETURNING item_id, id
 """
 
 
-def step(line: Line, works: Sequence[Work]) -> list[Step]:
+def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item: applied and on to the archive, drifted, tried again later, or a person's task.
 
     When the group is late, those not begun go back to their lane.
     """
-    approved, steps = _load(line, works)
+    approved, steps = _load(context, works)
     ready = []
     for n, one in enumerate(approved):
-        if n and line.pace.is_late():
+        if n and context.pace.is_late():
             before: Step | None = not_begun(one.work)
         else:
             before = _recover(one) if one.apply_id else _compare(one)
@@ -85,7 +85,7 @@ def step(line: Line, works: Sequence[Work]) -> list[Step]:
         else:
             steps[one.work.item_id] = before
     failpoint("apply.observed")
-    intents = _intend(line, [one for one in ready if one.apply_id is None])
+    intents = _intend(context, [one for one in ready if one.apply_id is None])
     failpoint("apply.intent")
     for one in ready:
         apply_id = one.apply_id or intents.get(one.work.item_id)
@@ -95,21 +95,21 @@ def step(line: Line, works: Sequence[Work]) -> list[Step]:
         if apply_id is None:
             steps[one.work.item_id] = stay(one.work, "give_back", note="the lease or the approval ended before the intent")
             continue
-        if one is not ready[0] and line.pace.is_late():
+        if one is not ready[0] and context.pace.is_late():
             steps[one.work.item_id] = _unsent(one, apply_id)
             continue
-        steps[one.work.item_id] = _send(line, one, apply_id)
+        steps[one.work.item_id] = _send(context, one, apply_id)
     if ready:
         failpoint("apply.sent")
     return [steps[work.item_id] for work in works]
 
 
-def _load(line: Line, works: Sequence[Work]) -> tuple[list[Approved], dict[UUID, Step]]:
+def _load(context: StageContext, works: Sequence[Work]) -> tuple[list[Approved], dict[UUID, Step]]:
     """Return what was approved, and the refusals of items whose approved bytes are not what their rows say."""
     by_item = {work.item_id: work for work in works}
-    with transaction(line.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
-        rows = line.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
-        envelopes = need_bodies(line.conn, line.store, ((row[0], row[2]) for row in rows))
+    with transaction(context.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
+        rows = context.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
+        envelopes = need_bodies(context.conn, context.store, ((row[0], row[2]) for row in rows))
     approved, refused = [], {}
     for item, proposal_id, sha256, finding, *repeated, live, settled, apply_id, since in rows:
         # need_bodies verified the bytes against the very hash that was approved.
@@ -120,7 +120,7 @@ def _load(line: Line, works: Sequence[Work]) -> tuple[list[Approved], dict[UUID,
             refused[item] = _failed(work, proposal_id, f"the approved bytes and the proposal's row differ in {', '.join(parts)}", apply_id)
             continue
         action = action_of(envelope)
-        adapter = line.applier(envelope["adapter"])
+        adapter = context.applier(envelope["adapter"])
         approved.append(
             Approved(
                 work, proposal_id, sha256, finding, live, settled, action, action_id(sha256, action.target), adapter, apply_id, since
@@ -162,12 +162,12 @@ def _drifted(one: Approved, state: ProposalState, message: str, seen: dict[str, 
     )  # fmt: skip
 
 
-def _intend(line: Line, ready: Sequence[Approved]) -> dict[UUID, UUID]:
+def _intend(context: StageContext, ready: Sequence[Approved]) -> dict[UUID, UUID]:
     """Commit the intents, each guarded by the database: approved, cleared, unexpired, same hash, lease still ours."""
     if not ready:
         return {}
     try:
-        with transaction(line.conn, {one.work.claimed.workspace_id for one in ready}, pipelined=True) as conn:
+        with transaction(context.conn, {one.work.claimed.workspace_id for one in ready}, pipelined=True) as conn:
             rows = conn.execute(
                 _INTEND,
                 [
@@ -189,7 +189,7 @@ def _intend(line: Line, ready: Sequence[Approved]) -> dict[UUID, UUID]:
             # Refused by the guard: an approver is disabled, say. It gets a fresh look instead of asking here for ever.
             ready[0].live = ready[0].live and not isinstance(error, psycopg.errors.InsufficientPrivilege)
             return {}
-        return {item: apply_id for one in ready for item, apply_id in _intend(line, [one]).items()}
+        return {item: apply_id for one in ready for item, apply_id in _intend(context, [one]).items()}
 
 
 def _unsent(one: Approved, apply_id: UUID) -> Step:
@@ -206,9 +206,9 @@ def _unsent(one: Approved, apply_id: UUID) -> Step:
     return not_begun(one.work, applied=end)
 
 
-def _send(line: Line, one: Approved, apply_id: UUID) -> Step:
+def _send(context: StageContext, one: Approved, apply_id: UUID) -> Step:
     """Call the target once and return what its answer means."""
-    if not line.lease_holds():
+    if not context.lease_holds():
         return stay(one.work, "give_back", note="the lease ran out before the target was called")
     try:
         receipt = one.adapter.send(one.action, key=one.action_id.hex())

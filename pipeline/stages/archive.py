@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from contracts.lifecycle import FINISH, Stage
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.stages.products import load_products
 from pipeline.stages.work import Step, Work
 
 
-def step(line: Line, works: Sequence[Work]) -> list[Step]:
+def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item its end; it is filed under what its value found."""
-    load_products(line, [work for work in works if work.finding is None])
+    load_products(context, [work for work in works if work.finding is None])
     return [Step(FINISH, Stage.ARCHIVE.value, finding=_filed_under(work)) for work in works]
 
 

@@ -8,19 +8,19 @@ from contracts.canonical import canonical
 from contracts.identity import new_id
 from contracts.lifecycle import Cause, Stage
 from contracts.nouns import Citation, Finding, Proposal
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.stages.products import finding_row, load_products
 from pipeline.stages.work import Product, Step, Work, onward
 
 
-def step(line: Line, works: Sequence[Work]) -> list[Step]:
+def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item: registered and on to the gate, or its contract findings and on to rework."""
-    load_products(line, works)
-    return [_check(line, work) for work in works]
+    load_products(context, works)
+    return [_check(context, work) for work in works]
 
 
-def _check(line: Line, work: Work) -> Step:
-    product, contract, claimed = work.product, line.contract(work), work.claimed
+def _check(context: StageContext, work: Work) -> Step:
+    product, contract, claimed = work.product, context.contract(work), work.claimed
     assert product is not None
     findings = list(contract.output_findings(product.value))
     if len(product.value_bytes) > contract.max_bytes:

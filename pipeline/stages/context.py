@@ -32,7 +32,7 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Line:
+class StageContext:
     """Connections, caches of immutable rows, and the cells. One per worker thread: never shared."""
 
     conn: Connection
@@ -42,7 +42,7 @@ class Line:
     """Adapters by name; empty in every process but apply, which alone reads target credentials."""
     lease_holds: Callable[[], bool] = field(default=lambda: True)
     """Whether the claim in hand is still ours by this process's own monotonic clock."""
-    is_free: bool = True
+    is_unrestricted: bool = True
     """No pause and no limit stood when the batch was loaded: neighbouring stages may share a commit."""
     pace: Pace = field(default_factory=Pace)
     _floors: dict[UUID, Floor] = field(default_factory=dict)
@@ -103,19 +103,19 @@ class Line:
         except KeyError:
             raise NotFound(f"this process has no applier {name!r}; it has: {', '.join(sorted(self.appliers)) or 'none'}") from None
 
-    def ask(self, claimed: Sequence[Claimed], stage: Stage) -> "Asked":
+    def request(self, claimed: Sequence[Claimed], stage: Stage) -> "PendingReads":
         """Send for what a batch needs. Call inside the pipelined transaction of its claim: the answers come with its end."""
         wanted = list({item.batch_id for item in claimed} - {known for known, batch in self._batches.items() if batch.is_read})
         bodies = [] if stage in _WITHOUT_PAYLOAD else [(item.item_id, item.payload_sha256) for item in claimed]
-        return Asked(
+        return PendingReads(
             self.conn.execute(_BATCHES, [wanted]) if wanted else None,
             self.conn.execute(_AUTONOMY, [list({item.pod_id for item in claimed})], prepare=True),
-            self.conn.execute(NOTHING_STANDS, prepare=True),
+            self.conn.execute(NO_PAUSE_OR_LIMIT, prepare=True),
             ask_bodies(self.conn, bodies) if bodies else None,
             bodies,
         )
 
-    def told(self, asked: "Asked") -> "Reading":
+    def receive(self, asked: "PendingReads") -> "Reading":
         """Return the answers, with the bodies that are on disk, and why one cannot be read: it holds back no other."""
         bodies = whole_bodies(asked.bodies.fetchall()) if asked.bodies else {}
         unread: dict[UUID, Unavailable] = {}
@@ -136,7 +136,7 @@ class Line:
             if floor_id not in self._floors:
                 self._floors[floor_id] = parse_floor(floor.decode(), f"floor {floor_id}")
             self._batches[batch_id] = Batch(floor_id, iso(as_of), is_read)
-        self._autonomy, self.is_free = reading.autonomy, reading.is_free
+        self._autonomy, self.is_unrestricted = reading.autonomy, reading.is_unrestricted
         for work in works:
             batch = self._batches[work.claimed.batch_id]
             work.as_of = batch.as_of
@@ -148,7 +148,7 @@ class Line:
         return reading.unread
 
 
-class Asked(NamedTuple):
+class PendingReads(NamedTuple):
     """What was sent for with a claim."""
 
     batches: Cursor[Any] | None
@@ -165,7 +165,7 @@ class Reading(NamedTuple):
     batches: list[tuple[UUID, UUID, datetime, bool, bytes]]
     """Id, floor, as-of, whether all its rows are in, and the floor's text; of batches that this line does not know for good."""
     autonomy: dict[UUID, str]
-    is_free: bool
+    is_unrestricted: bool
     bodies: dict[tuple[UUID, bytes], bytes]
     unread: dict[UUID, Unavailable]
 
@@ -176,7 +176,7 @@ _BATCHES = """
 SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), b.state <> 'reading', f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)
 """
 _AUTONOMY = "SELECT id, autonomy FROM pods WHERE id = ANY(%s)"
-NOTHING_STANDS = """
+NO_PAUSE_OR_LIMIT = """
 SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL AND (until IS NULL OR until > clock()))
    AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)
 """

@@ -10,28 +10,28 @@ from artifacts.shelf import FindingRow
 from contracts.identity import new_id
 from contracts.language import OUTCOMES
 from contracts.nouns import Draft, Finding, Outcome, Proposal
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.stages.work import Product, Work
 from queues.database import transaction
 
 
-def load_products(line: Line, works: Sequence[Work]) -> None:
+def load_products(context: StageContext, works: Sequence[Work]) -> None:
     """Fill `product` of items that were claimed here, from what their last good attempt stored."""
     bare = [work for work in works if work.product is None]
     if not bare:
         return
-    with transaction(line.conn, {work.claimed.workspace_id for work in bare}):
-        rows = line.conn.execute(
+    with transaction(context.conn, {work.claimed.workspace_id for work in bare}):
+        rows = context.conn.execute(
             "SELECT DISTINCT ON (item_id) item_id, output_sha256 FROM attempts "
             "WHERE item_id = ANY(%s) AND output_sha256 IS NOT NULL ORDER BY item_id, fence DESC",
             [[work.item_id for work in bare]],
         ).fetchall()
         outputs: dict[UUID, bytes] = dict(rows)
-        wrappers = {item: json.loads(body) for (item, _), body in need_bodies(line.conn, line.store, outputs.items()).items()}
+        wrappers = {item: json.loads(body) for (item, _), body in need_bodies(context.conn, context.store, outputs.items()).items()}
         values = {item: bytes.fromhex(wrapper["value"]) for item, wrapper in wrappers.items()}
-        bodies = need_bodies(line.conn, line.store, values.items())
+        bodies = need_bodies(context.conn, context.store, values.items())
         artifacts: dict[UUID, UUID] = dict(
-            line.conn.execute(
+            context.conn.execute(
                 "SELECT DISTINCT ON (item_id) item_id, id FROM artifacts WHERE item_id = ANY(%s) ORDER BY item_id, fence DESC",
                 [list(outputs)],
             ).fetchall()

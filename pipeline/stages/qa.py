@@ -15,7 +15,7 @@ from contracts.identity import new_id
 from contracts.language import Check, Contract
 from contracts.lifecycle import CLEAR, Cause, Stage, State, Wait, lane_of, move
 from contracts.nouns import Citation, Finding, Outcome, Proposal
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.stages.products import finding_row, load_products
 from pipeline.stages.tools import read_subjects
 from pipeline.stages.work import Step, Work, onward, stay
@@ -32,24 +32,24 @@ SELECT p.item_id, p.precondition_sha256,
 """
 
 
-def step(line: Line, works: Sequence[Work]) -> list[Step]:
+def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item: its verdict, and on to a clearance, the archive, rework, a person or a refusal."""
-    load_products(line, works)
-    subjects = _cited_subjects(line, works)
-    drifted = _drifted(line, [work for work in works if work.claimed.drifts])
-    return [_judge(line, work, subjects, drifted) for work in works]
+    load_products(context, works)
+    subjects = _cited_subjects(context, works)
+    drifted = _drifted(context, [work for work in works if work.claimed.drifts])
+    return [_judge(context, work, subjects, drifted) for work in works]
 
 
-def _drifted(line: Line, works: Sequence[Work]) -> Mapping[tuple[UUID, bytes], str]:
+def _drifted(context: StageContext, works: Sequence[Work]) -> Mapping[tuple[UUID, bytes], str]:
     """Return, by item and precondition, what had changed in the target of proposals that drifted."""
     if not works:
         return {}
-    with transaction(line.conn, {work.claimed.workspace_id for work in works}):
-        rows = line.conn.execute(_DRIFTED, [[work.item_id for work in works]]).fetchall()
+    with transaction(context.conn, {work.claimed.workspace_id for work in works}):
+        rows = context.conn.execute(_DRIFTED, [[work.item_id for work in works]]).fetchall()
     return {(item, precondition): message for item, precondition, message in rows}
 
 
-def _cited_subjects(line: Line, works: Sequence[Work]) -> Mapping[tuple[UUID, str, str], dict[str, Any]]:
+def _cited_subjects(context: StageContext, works: Sequence[Work]) -> Mapping[tuple[UUID, str, str], dict[str, Any]]:
     """Load every other subject that evidence names, a statement for each workspace and flow."""
     wanted: dict[tuple[UUID, str], set[str]] = {}
     for work in works:
@@ -59,16 +59,16 @@ def _cited_subjects(line: Line, works: Sequence[Work]) -> Mapping[tuple[UUID, st
                 wanted.setdefault((work.claimed.workspace_id, work.claimed.flow), set()).add(piece.source.subject)
     found = {}
     for (workspace, flow), keys in wanted.items():
-        with transaction(line.conn, workspace):
-            for subject in read_subjects(line.conn, workspace, flow, sorted(keys)):
+        with transaction(context.conn, workspace):
+            for subject in read_subjects(context.conn, workspace, flow, sorted(keys)):
                 found[workspace, flow, subject["key"]] = subject
     return found
 
 
 def _judge(
-    line: Line, work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]], drifted: Mapping[tuple[UUID, bytes], str]
+    context: StageContext, work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]], drifted: Mapping[tuple[UUID, bytes], str]
 ) -> Step:  # fmt: skip
-    contract, product, claimed = line.contract(work), work.product, work.claimed
+    contract, product, claimed = context.contract(work), work.product, work.claimed
     assert product is not None
     assert work.contract_id is not None
     failed: list[tuple[Finding, str]] = []
@@ -96,7 +96,7 @@ def _judge(
     if failed:
         return _failed(work, verdict, failed)
     if isinstance(product.outcome, Proposal):
-        return _propose(line, work, contract, verdict, product.outcome, drifted)
+        return _propose(context, work, contract, verdict, product.outcome, drifted)
     return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, finding=_finding_of(product.value), records=[verdict])
 
 
@@ -152,12 +152,12 @@ def _unresolved(work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, A
 
 
 def _propose(
-    line: Line, work: Work, contract: Contract, verdict: Verdict, proposal: Proposal, drifted: Mapping[tuple[UUID, bytes], str]
+    context: StageContext, work: Work, contract: Contract, verdict: Verdict, proposal: Proposal, drifted: Mapping[tuple[UUID, bytes], str]
 ) -> Step:  # fmt: skip
     claimed, product = work.claimed, work.product
     assert product is not None
-    flow = line.floor(work).flow(claimed.flow)
-    report_only = line.autonomy(work) == "report_only" or not flow.applier
+    flow = context.floor(work).flow(claimed.flow)
+    report_only = context.autonomy(work) == "report_only" or not flow.applier
     envelope = seal(
         proposal.action,
         artifact_sha256=product.value_sha256.hex(),
@@ -187,7 +187,7 @@ def _propose(
     if report_only:
         return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="report only", finding=_finding_of(product.value), records=records)
     tier = contract.tier(proposal.action.name)
-    if tier == "none" and line.autonomy(work) == "full_auto":
+    if tier == "none" and context.autonomy(work) == "full_auto":
         lane = lane_of(Stage.APPLY, applier=flow.applier)
         return Step(CLEAR, lane, note="tier none", tier="none", records=records)
     return Step(

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 from contracts.lifecycle import Cause, Stage, Wait, lane_of
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.stages.retries import counted
 from pipeline.stages.work import Step, Work, onward, stay
 
 _CAUSES = (Cause.CONTRACT, Cause.QA, Cause.DRIFT)
 
 
-def step(line: Line, works: Sequence[Work]) -> list[Step]:
+def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item: back to its cell while attempts are left, else to a person with what stood against it."""
-    return [_decide(line, work) for work in works]
+    return [_decide(context, work) for work in works]
 
 
-def _decide(line: Line, work: Work) -> Step:
-    contract = line.contract(work)
+def _decide(context: StageContext, work: Work) -> Step:
+    contract = context.contract(work)
     for cause in _CAUSES:
         had, ceiling = counted(work.claimed, cause), contract.ceiling(cause)
         if had >= ceiling:

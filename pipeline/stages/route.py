@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from contracts.errors import ExpressionFailed
 from contracts.lifecycle import Stage, lane_of
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.stages.work import Step, Work, onward, stay
 
 
-def step(line: Line, works: Sequence[Work]) -> list[Step]:
+def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item its cell's lane and contract pin, or the typed refusal of the rule that matched."""
-    return [_route(line, work) for work in works]
+    return [_route(context, work) for work in works]
 
 
-def _route(line: Line, work: Work) -> Step:
-    floor = line.floor(work)
+def _route(context: StageContext, work: Work) -> Step:
+    floor = context.floor(work)
     try:
         decision = floor.decide_route(work.claimed.flow, work.payload, work.as_of)
     except ExpressionFailed as error:
@@ -22,6 +22,6 @@ def _route(line: Line, work: Work) -> Step:
     note = f"rule {decision.rule}"
     if decision.cell is None:
         return stay(work, "refuse", note=note, finding=decision.refuse or "route.unsuitable")
-    work.contract_id = line.pin(decision.cell)
+    work.contract_id = context.pin(decision.cell)
     lane = lane_of(Stage.WORKCELL, cell=decision.cell)
     return onward(work, Stage.WORKCELL, lane, note=note, contract_id=work.contract_id, priority=decision.priority)

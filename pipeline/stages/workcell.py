@@ -13,7 +13,7 @@ from contracts.language import OUTCOMES
 from contracts.lifecycle import Cause, Stage, Wait
 from contracts.nouns import Draft, Escalation, Finding, NeedInfo, Outcome, Proposal, Refusal
 from pipeline.failpoints import failpoint
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.stages.retries import accident
 from pipeline.stages.tools import tools_for
 from pipeline.stages.work import Product, Step, Work, not_begun, onward, stay
@@ -24,30 +24,30 @@ from workcells.registry import Cell
 _NAMES = {kind: name for name, kind in OUTCOMES.items()}
 
 
-def step(line: Line, works: Sequence[Work]) -> list[Step]:
+def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item what its cell gave: on to the artifact stage, a refusal, a question, or an accident.
 
     When the group is late, those not begun go back to their lane.
     """
-    _load_findings(line, [work for work in works if work.claimed.rounds])
+    _load_findings(context, [work for work in works if work.claimed.rounds])
     answers: dict[tuple[UUID, str], Mapping[str, Any]] = {}
     for (workspace, flow), group in _by_flow(works).items():
-        answers[workspace, flow] = _prefetch(line, workspace, flow, group)
+        answers[workspace, flow] = _prefetch(context, workspace, flow, group)
     steps: list[Step] = []
     for work in works:
-        if steps and line.pace.is_late():
+        if steps and context.pace.is_late():
             steps.append(not_begun(work))
         else:
-            steps.append(_run(line, work, answers[work.claimed.workspace_id, work.claimed.flow]))
+            steps.append(_run(context, work, answers[work.claimed.workspace_id, work.claimed.flow]))
     return steps
 
 
-def _load_findings(line: Line, works: Sequence[Work]) -> None:
+def _load_findings(context: StageContext, works: Sequence[Work]) -> None:
     """Hand each item of a rework round what stood against its earlier attempts."""
     if not works:
         return
-    with transaction(line.conn, {work.claimed.workspace_id for work in works}):
-        rows = line.conn.execute(
+    with transaction(context.conn, {work.claimed.workspace_id for work in works}):
+        rows = context.conn.execute(
             "SELECT item_id, code, message, place FROM findings WHERE item_id = ANY(%s) ORDER BY item_id, fence, id",
             [[work.item_id for work in works]],
         ).fetchall()
@@ -62,32 +62,32 @@ def _by_flow(works: Sequence[Work]) -> dict[tuple[UUID, str], list[Work]]:
     return groups
 
 
-def _prefetch(line: Line, workspace: UUID, flow: str, works: Sequence[Work]) -> dict[str, Any]:
+def _prefetch(context: StageContext, workspace: UUID, flow: str, works: Sequence[Work]) -> dict[str, Any]:
     """Answer what the cells want for the whole group, each tool asked once."""
     answers: dict[str, Any] = {}
-    for cell in {line.cell(work).contract.sha256: line.cell(work) for work in works}.values():
+    for cell in {context.cell(work).contract.sha256: context.cell(work) for work in works}.values():
         if cell.code.wants is None:
             continue
-        wanted = [call for work in works if line.cell(work) is cell for call in cell.code.wants(work.payload)]
-        answers |= look_up(wanted, _tools(line, workspace, flow), _allowed(cell))
+        wanted = [call for work in works if context.cell(work) is cell for call in cell.code.wants(work.payload)]
+        answers |= look_up(wanted, _tools(context, workspace, flow), _allowed(cell))
     return answers
 
 
-def _tools(line: Line, workspace: UUID, flow: str) -> Mapping[str, Tool]:
-    return tools_for(line.conn, workspace, flow)
+def _tools(context: StageContext, workspace: UUID, flow: str) -> Mapping[str, Tool]:
+    return tools_for(context.conn, workspace, flow)
 
 
 def _allowed(cell: Cell) -> frozenset[str]:
     return frozenset(cell.contract.tools_allow)
 
 
-def _run(line: Line, work: Work, answers: Mapping[str, Any]) -> Step:
-    cell = line.cell(work)
+def _run(context: StageContext, work: Work, answers: Mapping[str, Any]) -> Step:
+    cell = context.cell(work)
     claimed = work.claimed
     started = datetime.now(UTC)
     bench = ItemBench(
         allowed=_allowed(cell),
-        tools=_tools(line, claimed.workspace_id, claimed.flow),
+        tools=_tools(context, claimed.workspace_id, claimed.flow),
         answers=answers,
         as_of=work.as_of,
         findings=work.findings,
@@ -98,13 +98,13 @@ def _run(line: Line, work: Work, answers: Mapping[str, Any]) -> Step:
         if type(outcome) not in _NAMES:
             raise TypeError(f"expected Draft, Proposal, Refusal, NeedInfo or Escalation, got {type(outcome).__name__}")
     except ShopfloorError as error:
-        return _failed(line, work, started, str(error), Cause.CONTRACT if isinstance(error, Denied) else Cause.TRANSIENT)
+        return _failed(context, work, started, str(error), Cause.CONTRACT if isinstance(error, Denied) else Cause.TRANSIENT)
     except Exception as error:  # noqa: BLE001 - a cell's accident, whatever it is, costs an attempt and not the worker
-        return _failed(line, work, started, f"{type(error).__name__}: {error}"[:500], Cause.TRANSIENT)
+        return _failed(context, work, started, f"{type(error).__name__}: {error}"[:500], Cause.TRANSIENT)
     try:
         return _given(work, outcome, started)
     except (BadInput, ValueError) as error:
-        return _failed(line, work, started, f"the outcome is not JSON: {error}"[:500], Cause.CONTRACT)
+        return _failed(context, work, started, f"the outcome is not JSON: {error}"[:500], Cause.CONTRACT)
 
 
 def _given(work: Work, outcome: Outcome, started: datetime) -> Step:
@@ -131,9 +131,9 @@ def _given(work: Work, outcome: Outcome, started: datetime) -> Step:
     return onward(work, Stage.ARTIFACT, Stage.ARTIFACT.value, records=list(records))
 
 
-def _failed(line: Line, work: Work, started: datetime, message: str, cause: Cause) -> Step:
+def _failed(context: StageContext, work: Work, started: datetime, message: str, cause: Cause) -> Step:
     claimed = work.claimed
-    step = accident(work, cause, message, ceiling=line.contract(work).ceiling(cause))
+    step = accident(work, cause, message, ceiling=context.contract(work).ceiling(cause))
     step.records.append(
         Attempt(
             work.item_id,

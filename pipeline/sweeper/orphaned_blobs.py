@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import structlog
 from artifacts.blobs import BlobStore
-from artifacts.orphans import GRACE_SECONDS, Blob, take_away, tidy, unnamed
+from artifacts.orphans import GRACE_SECONDS, Blob, delete_blob, tidy, unnamed
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
 from pipeline.startup.compose import Shop
@@ -37,7 +37,7 @@ class Collector:
     def round(self, conn: Connection, *, grace: float = GRACE_SECONDS) -> dict[str, int]:
         """Do one round and return how many blobs and half-written files were removed."""
         found = frozenset(unnamed(conn, self._store, grace=grace))
-        removed = {blob for blob in found & self._suspects if take_away(blob)}
+        removed = {blob for blob in found & self._suspects if delete_blob(blob)}
         self._suspects = found - removed
         return {"blobs": len(removed), "half_written": tidy(self._store, grace=grace)}
 

@@ -7,20 +7,20 @@ from uuid import UUID
 
 import structlog
 from contracts.errors import LeaseLost, ShopfloorError, Unavailable
-from contracts.lifecycle import CEILINGS, LINE, Stage, State, move
+from contracts.lifecycle import CEILINGS, CLAIMABLE_STAGES, Stage, State, move
 from pipeline.failpoints import failpoint
 from pipeline.stages import apply, archive, artifact, qa, rework, route, workcell
-from pipeline.stages.context import NOTHING_STANDS, Line, is_true
+from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true
 from pipeline.stages.retries import accident, cause_of
 from pipeline.stages.work import Step, Work
-from pipeline.worker.commit import Hand, commit
+from pipeline.worker.commit import Committer, commit
 from pipeline.worker.fair_share import Taken
 from queues.claims import give_back
 from queues.database import transaction
 
 log = structlog.get_logger()
 
-STEPS: dict[Stage, Callable[[Line, Sequence[Work]], list[Step]]] = {
+STEPS: dict[Stage, Callable[[StageContext, Sequence[Work]], list[Step]]] = {
     Stage.ROUTE: route.step,
     Stage.WORKCELL: workcell.step,
     Stage.ARTIFACT: artifact.step,
@@ -29,7 +29,7 @@ STEPS: dict[Stage, Callable[[Line, Sequence[Work]], list[Step]]] = {
     Stage.APPLY: apply.step,
     Stage.ARCHIVE: archive.step,
 }
-assert set(STEPS) == set(LINE)
+assert set(STEPS) == set(CLAIMABLE_STAGES)
 
 _FUSED = frozenset({Stage.ROUTE, Stage.WORKCELL, Stage.ARTIFACT, Stage.QA})
 """Stages whose steps have no effect outside the database: in mode `fused` they share one transaction.
@@ -49,7 +49,7 @@ class Mode(StrEnum):
     FUSED = "fused"
 
 
-def advance(line: Line, hand: Hand, taken: Taken, mode: Mode) -> Iterator[set[str]]:
+def advance(context: StageContext, committer: Committer, taken: Taken, mode: Mode) -> Iterator[set[str]]:
     """Take a claimed batch as far as this worker may, a group at a time, committing each stage; yield the lanes to ring.
 
     Between two groups, what a pause has come to cover meanwhile goes back to its lane, and all the rest does when the worker
@@ -58,45 +58,45 @@ def advance(line: Line, hand: Hand, taken: Taken, mode: Mode) -> Iterator[set[st
     claim, reading = taken.claim, taken.reading
     assert reading is not None
     rest = [Work(item, claim.stage, claim.lane, item.fence, contract_id=item.contract_id) for item in claim.items]
-    unread = line.fill(rest, reading)
+    unread = context.fill(rest, reading)
     if unread:
-        rest = _set_aside(line, hand, rest, unread)
+        rest = _fail_unreadable(context, committer, rest, unread)
     looked = time.monotonic()
     while rest:
         rings: set[str] = set()
-        size = line.pace.group(claim.lane)
+        size = context.pace.group(claim.lane)
         group, rest = rest[:size], rest[size:]
         count = len(group)
         while group:
             # What is paused or limited is decided lane by lane, by claiming: then no stage is passed in memory.
-            group = _one_round(line, hand, group, mode if line.is_free else Mode.STRICT, rings, closes=not rest)
-        line.pace.note(claim.lane, count)
-        if rest and not hand.goes_on():
-            rest = _set_down(line, hand, rest, rings, "the worker was told to stop before its turn came")
+            group = _one_round(context, committer, group, mode if context.is_unrestricted else Mode.STRICT, rings, closes=not rest)
+        context.pace.note(claim.lane, count)
+        if rest and not committer.goes_on():
+            rest = _return_unstarted(context, committer, rest, rings, "the worker was told to stop before its turn came")
         # As it turned out, more was claimed than can be done soon: others may be free for it.
-        elif len(rest) > (soon := line.pace.claim(claim.lane, len(rest) or 1)):
-            rest = [*rest[:soon], *_set_down(line, hand, rest[soon:], rings, "the items before it were slow")]
+        elif len(rest) > (soon := context.pace.claim(claim.lane, len(rest) or 1)):
+            rest = [*rest[:soon], *_return_unstarted(context, committer, rest[soon:], rings, "the items before it were slow")]
         elif rest and time.monotonic() - looked > LOOK_SECONDS:
             looked = time.monotonic()
-            rest = _set_down(line, hand, rest, set(), "paused before its turn came", paused_alone=True)
+            rest = _return_unstarted(context, committer, rest, set(), "paused before its turn came", paused_alone=True)
         yield rings
 
 
-def _set_down(
-    line: Line, hand: Hand, unbegun: Sequence[Work], rings: set[str], note: str, *, paused_alone: bool = False
+def _return_unstarted(
+    context: StageContext, committer: Committer, unbegun: Sequence[Work], rings: set[str], note: str, *, paused_alone: bool = False
 ) -> list[Work]:  # fmt: skip
     """Return items that were not begun to their lanes, all or those that a pause covers now; return those that stay in hand."""
-    with transaction(line.conn, {work.claimed.workspace_id for work in unbegun}) as conn:
+    with transaction(context.conn, {work.claimed.workspace_id for work in unbegun}) as conn:
         returned = give_back(
-            conn, hand.claim_id, by=hand.worker, note=note, among=[work.item_id for work in unbegun], paused_alone=paused_alone
+            conn, committer.claim_id, by=committer.worker, note=note, among=[work.item_id for work in unbegun], paused_alone=paused_alone
         )
-        line.is_free = is_true(conn.execute(NOTHING_STANDS, prepare=True))
+        context.is_unrestricted = is_true(conn.execute(NO_PAUSE_OR_LIMIT, prepare=True))
     rings.update(returned.values())
     # What was neither returned nor paused is no longer ours: somebody moved it meanwhile.
     return [work for work in unbegun if work.item_id not in returned] if paused_alone else []
 
 
-def _set_aside(line: Line, hand: Hand, works: Sequence[Work], unread: Mapping[UUID, Unavailable]) -> list[Work]:
+def _fail_unreadable(context: StageContext, committer: Committer, works: Sequence[Work], unread: Mapping[UUID, Unavailable]) -> list[Work]:
     """Count an accident for each item whose payload cannot be read, and return the others."""
     finished = []
     for work in works:
@@ -105,39 +105,41 @@ def _set_aside(line: Line, hand: Hand, works: Sequence[Work], unread: Mapping[UU
             step = accident(work, cause, str(unread[work.item_id]), ceiling=CEILINGS[cause])
             step.left = work.lane
             finished.append((work, step))
-    commit(line, hand, finished, closes=len(finished) == len(works))
+    commit(context, committer, finished, closes=len(finished) == len(works))
     return [work for work in works if work.item_id not in unread]
 
 
-def _one_round(line: Line, hand: Hand, works: Sequence[Work], mode: Mode, rings: set[str], *, closes: bool) -> list[Work]:
+def _one_round(
+    context: StageContext, committer: Committer, works: Sequence[Work], mode: Mode, rings: set[str], *, closes: bool
+) -> list[Work]:
     """Run each stage present on its items, commit, and return what is carried into the next round."""
     finished: list[tuple[Work, Step]] = []
     groups: dict[Stage, list[Work]] = {}
     for work in works:
         groups.setdefault(work.stage, []).append(work)
-    for stage in LINE:
+    for stage in CLAIMABLE_STAGES:
         while group := groups.pop(stage, []):
-            for work, step in zip(group, _run(line, stage, group), strict=True):
+            for work, step in zip(group, _run(context, stage, group), strict=True):
                 step.left = work.lane
                 if step.finding and step.move.to_stage is Stage.ARCHIVE:
                     work.finding = step.finding
-                if mode is Mode.FUSED and _fuses(hand, step):
+                if mode is Mode.FUSED and _fuses(committer, step):
                     _go_on_in_memory(work, step)
                     groups.setdefault(work.stage, []).append(work)
                 else:
                     finished.append((work, step))
     failpoint("step.ran")
-    done = commit(line, hand, finished, closes=closes)
+    done = commit(context, committer, finished, closes=closes)
     rings.update(done.rings)
     if done.lost:
-        log.warning("claim.late", worker=hand.worker, items=len(done.lost), first=str(done.lost[0]))
+        log.warning("claim.late", worker=committer.worker, items=len(done.lost), first=str(done.lost[0]))
     return done.carried
 
 
-def _fuses(hand: Hand, step: Step) -> bool:
+def _fuses(committer: Committer, step: Step) -> bool:
     there_and_here = step.move.from_stage, step.move.to_stage
     onward = step.move.name == "hand_on" and (_FUSED.issuperset(there_and_here) or there_and_here == (Stage.APPLY, Stage.ARCHIVE))
-    return onward and step.cause is None and hand.serves(step.lane)
+    return onward and step.cause is None and committer.serves(step.lane)
 
 
 def _go_on_in_memory(work: Work, step: Step) -> None:
@@ -146,15 +148,15 @@ def _go_on_in_memory(work: Work, step: Step) -> None:
     work.stage, work.lane, work.fence = step.move.to_stage, step.lane, work.fence + 1
 
 
-def _run(line: Line, stage: Stage, works: Sequence[Work]) -> list[Step]:
+def _run(context: StageContext, stage: Stage, works: Sequence[Work]) -> list[Step]:
     """Run a stage's step on a batch; when it fails as a whole, on each item alone, so that one cannot spoil the rest."""
     try:
-        return STEPS[stage](line, works)
+        return STEPS[stage](context, works)
     except LeaseLost:
         raise
     except Exception as error:  # noqa: BLE001 - the one place where an accident of a step becomes an attempt
         if len(works) > 1:
-            return [step for work in works for step in _run(line, stage, [work])]
+            return [step for work in works for step in _run(context, stage, [work])]
         message = str(error) if isinstance(error, ShopfloorError) else f"{type(error).__name__}: {error}"
         cause = cause_of(error)
         return [accident(works[0], cause, message[:500], ceiling=CEILINGS[cause])]

@@ -17,12 +17,12 @@ from artifacts.shelf import Body, ProposalRow
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import ARCHIVED, CEILINGS, Stage, State, move
 from pipeline.failpoints import failpoint
-from pipeline.stages.context import NOTHING_STANDS, Line, is_true
+from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true
 from pipeline.stages.retries import accident, cause_of, counted_once_more
 from pipeline.stages.work import Step, Work
 from pipeline.worker.proposals import propose
 from queues.claims import close_claim
-from queues.database import Connection, is_the_databases, transaction
+from queues.database import Connection, is_connection_error, transaction
 from queues.mover import Moved, Planned, Route, perform
 
 _FAILED = frozenset({"retry", "bury", "expire"})
@@ -40,7 +40,7 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class Committer:
     """Who commits: the worker's name and id, its open claim, and which lanes it may carry a lease into."""
 
     worker: str
@@ -51,21 +51,21 @@ class Hand:
     """Asked before each further group of a claim; False when the worker is to stop."""
 
 
-def commit(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, closes: bool = True) -> Committed:
+def commit(context: StageContext, committer: Committer, finished: Sequence[tuple[Work, Step]], *, closes: bool = True) -> Committed:
     """Write all steps in one transaction, or, where a row is refused, in as many as it takes to leave it out.
 
     `closes` says that nothing else is leased under the claim: then it is closed with its last item.
     """
     try:
-        result = _write(line, hand, finished, closes=closes)
+        result = _write(context, committer, finished, closes=closes)
     except Exception as error:  # whatever else a row can do to its transaction must not take its neighbours along
-        if is_the_databases(error):
+        if is_connection_error(error):
             raise  # nothing is known to be written: the leases say what happens next
         if len(finished) == 1:
-            return _after(_write(line, hand, [_not_written(*finished[0], error)], closes=closes))
+            return _after(_write(context, committer, [_not_written(*finished[0], error)], closes=closes))
         # The claim stays open for the other half; empty, it is closed by the sweeper.
         middle = len(finished) // 2
-        first, second = (commit(line, hand, half, closes=False) for half in (finished[:middle], finished[middle:]))
+        first, second = (commit(context, committer, half, closes=False) for half in (finished[:middle], finished[middle:]))
         return Committed(
             first.carried + second.carried, first.rings + second.rings, first.lost + second.lost, first.applied or second.applied
         )
@@ -96,23 +96,23 @@ def _not_written(work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
     return work, replacement
 
 
-def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, closes: bool) -> Committed:
-    _store_large(line, finished)
+def _write(context: StageContext, committer: Committer, finished: Sequence[tuple[Work, Step]], *, closes: bool) -> Committed:
+    _store_large(context, finished)
     result = Committed()
-    with transaction(line.conn, {work.claimed.workspace_id for work, _ in finished}, pipelined=True) as conn:
-        standing = conn.execute(NOTHING_STANDS, prepare=True)  # fetched below, with what is sent after it
+    with transaction(context.conn, {work.claimed.workspace_id for work, _ in finished}, pipelined=True) as conn:
+        standing = conn.execute(NO_PAUSE_OR_LIMIT, prepare=True)  # fetched below, with what is sent after it
         finished, lost = propose(conn, finished)
         result.lost += lost
         carrying = is_true(standing)
         planned, carried = [], {}
         for work, step in finished:
-            carry = carrying and step.move.name == "hand_on" and not step.delay_seconds and hand.serves(step.lane)
+            carry = carrying and step.move.name == "hand_on" and not step.delay_seconds and committer.serves(step.lane)
             # Items of any version may be in hand, from rework say; a cell runs only where its own code is.
-            carry = carry and (step.move.to_stage is not Stage.WORKCELL or line.runs(work))
+            carry = carry and (step.move.to_stage is not Stage.WORKCELL or context.runs(work))
             if carry:
                 carried[work.item_id] = work
             planned.append(_plan(work, step, carry=carry))
-        moved = perform(conn, planned, by=hand.worker, claim_id=hand.claim_id)
+        moved = perform(conn, planned, by=committer.worker, claim_id=committer.claim_id)
         result.lost += moved.refused
         done = [(work, step) for work, step in finished if work.item_id in moved.done]
         shelf.write(
@@ -126,24 +126,24 @@ def _write(line: Line, hand: Hand, finished: Sequence[tuple[Work, Step]], *, clo
             ],
         )
         _end_applies(conn, done)
-        _count(conn, hand, done)
+        _count(conn, committer, done)
         if any(step.move.to_state in ARCHIVED for _, step in done):
             failpoint("archive.finished")
         if closes and not carried:
-            close_claim(conn, hand.claim_id)
+            close_claim(conn, committer.claim_id)
         failpoint("commit.before")
     result.applied = any(part.applied for work, step in done for part in (*work.chain, step))
     _go_on(done, carried, moved, result)
     return result
 
 
-def _store_large(line: Line, finished: Sequence[tuple[Work, Step]]) -> None:
+def _store_large(context: StageContext, finished: Sequence[tuple[Work, Step]]) -> None:
     for work, step in finished:
         for part in (*work.chain, step):
             large: set[int] = set()
             for record in part.records:
                 if isinstance(record, Body) and len(record.bytes) > ROW_BYTES:
-                    line.store.put(record.bytes)
+                    context.store.put(record.bytes)
                     large.add(id(record))
             if large:
                 part.records = [record for record in part.records if id(record) not in large]
@@ -203,7 +203,7 @@ DO UPDATE SET finished = lane_minutes.finished + excluded.finished, failed = lan
 """
 
 
-def _count(conn: Connection, hand: Hand, done: Sequence[tuple[Work, Step]]) -> None:
+def _count(conn: Connection, committer: Committer, done: Sequence[tuple[Work, Step]]) -> None:
     """Add to the throughput of each lane left, per workspace and minute."""
     counts: Counter[tuple[UUID, str, bool]] = Counter()
     for work, step in done:
@@ -215,7 +215,7 @@ def _count(conn: Connection, hand: Hand, done: Sequence[tuple[Work, Step]]) -> N
     conn.execute(
         _COUNT,
         [
-            hand.worker_id,
+            committer.worker_id,
             [workspace for workspace, _ in rows],
             [lane for _, lane in rows],
             [counts[workspace, lane, False] for workspace, lane in rows],

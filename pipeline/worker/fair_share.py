@@ -9,7 +9,7 @@ from uuid import UUID
 from contracts.identity import new_id
 from contracts.lifecycle import Stage, stage_of
 from pipeline.failpoints import failpoint
-from pipeline.stages.context import Line, Reading
+from pipeline.stages.context import Reading, StageContext
 from queues.claims import Claim, Pair, backlog, claim_batch
 from queues.database import transaction
 
@@ -25,7 +25,7 @@ class Taken(NamedTuple):
     reading: Reading | None
 
 
-class Turns:
+class FairShare:
     """Whose turn it is in each lane. One per worker thread: never shared."""
 
     def __init__(self, pairs_per_claim: int = 16) -> None:
@@ -37,13 +37,13 @@ class Turns:
         self.asked: tuple[UUID, frozenset[UUID]] | None = None
         """The claim that was asked for and not answered: it may be open, and nobody else knows of it."""
 
-    def next(self, line: Line, lane: str) -> tuple[list[Pair], bool]:
+    def next(self, context: StageContext, lane: str) -> tuple[list[Pair], bool]:
         """Return the pairs whose turn it is, and whether others are still waiting for theirs."""
         waiting = self._waiting.setdefault(lane, OrderedDict())
         now = time.monotonic()
         if not waiting or now - self._looked.get(lane, 0.0) > _LOOK_SECONDS:
             self._looked[lane] = now
-            self._meet(waiting, backlog(line.conn, lane))
+            self._merge_backlog(waiting, backlog(context.conn, lane))
         turn: list[Pair] = []
         while waiting and len(turn) < self._most:
             workspace, pods = waiting.popitem(last=False)
@@ -53,7 +53,7 @@ class Turns:
         return turn, bool(waiting)
 
     @staticmethod
-    def _meet(waiting: OrderedDict[UUID, deque[UUID]], found: Sequence[Pair]) -> None:
+    def _merge_backlog(waiting: OrderedDict[UUID, deque[UUID]], found: Sequence[Pair]) -> None:
         """Keep the order of those that wait, forget who has nothing left, and put who is new behind them."""
         there = set(found)
         known = {(workspace, pod) for workspace, pods in waiting.items() for pod in pods}
@@ -67,7 +67,7 @@ class Turns:
             if (workspace, pod) not in known:
                 waiting.setdefault(workspace, deque()).append(pod)
 
-    def begins_with_suspects(self, lane: str) -> bool:
+    def begins_with_crashed(self, lane: str) -> bool:
         """True every eighth time: items that were in a crash wait for quiet, but not for ever."""
         self._claims[lane] += 1
         return self._claims[lane] % 8 == 0
@@ -79,32 +79,34 @@ class Turns:
             waiting.setdefault(workspace, deque()).append(pod)
 
 
-def take(line: Line, turns: Turns, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float) -> Taken:
+def take(context: StageContext, turns: FairShare, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float) -> Taken:
     """Claim up to `batch` due items of a lane, shared evenly among the workspaces whose turn it is, and read what they need.
 
     Fewer where the lane's items are slow: what one worker cannot get to soon stays in the lane.
     """
     stage = stage_of(lane)
-    batch = line.pace.claim(lane, batch)
-    pairs, more = turns.next(line, lane)
+    batch = context.pace.claim(lane, batch)
+    pairs, more = turns.next(context, lane)
     claim_id = new_id()
     if not pairs:
         return Taken(Claim(claim_id, lane, stage, ()), False, None)
     shares = _shares(pairs, batch)
     # Items that were in a crash travel alone; they have their turn when nothing else is due.
-    runs = line.registry.hashes if stage is Stage.WORKCELL else None
+    runs = context.registry.hashes if stage is Stage.WORKCELL else None
     ways = ((shares, 0), (dict.fromkeys(pairs, 1), 1))
     turns.asked = claim_id, frozenset(workspace for workspace, _ in pairs)
     claim, asked = Claim(claim_id, lane, stage, ()), None
     # A lease that a crash of the server forgets was never there: its holder's next commit finds another fence. Whatever is
     # durable after it made it durable too, so that no effect rests on a claim that is not there.
-    with transaction(line.conn, turns.asked[1], pipelined=True, durable=False) as conn:
-        for each, suspects in reversed(ways) if turns.begins_with_suspects(lane) else ways:
-            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, each, seconds=seconds, suspects=suspects, runs=runs)
+    with transaction(context.conn, turns.asked[1], pipelined=True, durable=False) as conn:
+        for each, crashed_limit in reversed(ways) if turns.begins_with_crashed(lane) else ways:
+            claim = claim_batch(
+                conn, claim_id, worker_id, worker, lane, stage, each, seconds=seconds, crashed_limit=crashed_limit, runs=runs
+            )
             if claim.items:
-                asked = line.ask(claim.items, stage)
+                asked = context.request(claim.items, stage)
                 break
-    reading = line.told(asked) if asked else None
+    reading = context.receive(asked) if asked else None
     turns.asked = None
     taken = Counter((item.workspace_id, item.pod_id) for item in claim.items)
     turns.put_back(lane, [pair for pair in pairs if taken[pair] >= shares[pair]])

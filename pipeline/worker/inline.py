@@ -8,12 +8,12 @@ from uuid import UUID
 
 from contracts.floor import Floor
 from contracts.identity import new_id
-from contracts.lifecycle import LINE, Role, Stage, lane_of
-from pipeline.stages.context import Line
+from contracts.lifecycle import CLAIMABLE_STAGES, Role, Stage, lane_of
+from pipeline.stages.context import StageContext
 from pipeline.startup.compose import Shop
 from pipeline.worker.advance import Mode, advance
-from pipeline.worker.commit import Hand
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.commit import Committer
+from pipeline.worker.fair_share import FairShare, take
 from queues import workers
 from workcells.appliers import Applier
 from workcells.registry import Registry
@@ -24,7 +24,7 @@ def lanes_of(floor: Floor, role: Role) -> list[str]:
     if role is Role.APPLY:
         return sorted({lane_of(Stage.APPLY, applier=flow.applier) for flow in floor.flows.values() if flow.applier})
     cells = sorted({cell for flow in floor.flows.values() for cell in flow.cells})
-    plain = [stage.value for stage in LINE if stage not in (Stage.WORKCELL, Stage.APPLY)]
+    plain = [stage.value for stage in CLAIMABLE_STAGES if stage not in (Stage.WORKCELL, Stage.APPLY)]
     return [*plain, *(lane_of(Stage.WORKCELL, cell=cell) for cell in cells)]
 
 
@@ -38,21 +38,21 @@ class InlineWorker:
         self.lanes, self.mode, self.batch, self.seconds = list(lanes), mode, batch, seconds
         self.id: UUID = new_id()
         self.name = f"inline-{role}"
-        self.line = Line(shop.connect(role, name=self.name, worker=True), shop.store, registry, appliers or {})
-        self._turns = Turns()
+        self.context = StageContext(shop.connect(role, name=self.name, worker=True), shop.store, registry, appliers or {})
+        self._turns = FairShare()
         workers.register(
-            self.line.conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=self.lanes,
+            self.context.conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=self.lanes,
             runs=registry.hashes,
         )  # fmt: skip
 
     def step(self, lane: str) -> int:
         """Claim one batch of a lane, take it as far as it goes, and return how many items were claimed."""
-        taken = take(self.line, self._turns, self.id, self.name, lane, batch=self.batch, seconds=self.seconds)
+        taken = take(self.context, self._turns, self.id, self.name, lane, batch=self.batch, seconds=self.seconds)
         if taken.claim.items:
             serves = set(self.lanes)
             if any(name.startswith("apply.") for name in serves):
                 serves.add(Stage.ARCHIVE.value)
-            for _ in advance(self.line, Hand(self.name, self.id, taken.claim.id, serves.__contains__), taken, self.mode):
+            for _ in advance(self.context, Committer(self.name, self.id, taken.claim.id, serves.__contains__), taken, self.mode):
                 pass
         return len(taken.claim.items)
 
@@ -65,5 +65,5 @@ class InlineWorker:
 
     def close(self) -> None:
         """Retire and disconnect."""
-        with closing(self.line.conn) as conn:
+        with closing(self.context.conn) as conn:
             workers.retire(conn, self.id)

@@ -18,16 +18,16 @@ from contracts.errors import LeaseLost, ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
 from pipeline.failpoints import failpoint
-from pipeline.stages.context import Line
+from pipeline.stages.context import StageContext
 from pipeline.startup.compose import Shop
 from pipeline.worker.advance import Mode, advance
-from pipeline.worker.commit import Hand
+from pipeline.worker.commit import Committer
 from pipeline.worker.containment import contain
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from pipeline.worker.release import return_counted
 from queues import workers
 from queues.claims import Claim, give_back
-from queues.database import Connection, first_line, is_the_databases, transaction
+from queues.database import Connection, first_line, is_connection_error, transaction
 from queues.doorbell import Listener
 from queues.leases import Heartbeat
 from workcells.appliers import Applier
@@ -41,7 +41,7 @@ _EXIT_HUNG = 70
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class UnfinishedClaim:
     """A claim that could not be brought to an end."""
 
     claim_id: UUID
@@ -82,9 +82,9 @@ class Worker:
             lease_seconds=self._lease,
             limit_seconds=settings.step_seconds,
             on_hang=self._hung,
-            on_beat=self._return_left,
+            on_beat=self._return_unfinished,
         )
-        self._left: list[Left] = []
+        self._unfinished: list[UnfinishedClaim] = []
         self._working: dict[UUID, frozenset[UUID]] = {}
         """The claims in hand, each with its workspaces."""
         self._local = threading.local()
@@ -102,12 +102,12 @@ class Worker:
                 runs=self.registry.hashes,
             )  # fmt: skip
         self._heart.start()
-        ears = Listener(self._doorbell, sorted(self._served), self._on_ring, threads=self.shop.settings.threads)
+        listener = Listener(self._doorbell, sorted(self._served), self._on_ring, threads=self.shop.settings.threads)
         stop = threading.Event()
         _on_signals(stop.set)
         _settle_memory()
         contain(self.shop.settings.memory_mb)
-        ears.start()
+        listener.start()
         for lane in self._served:
             self._doorbell.heard(lane)  # a ring that died with its hearer would hold the next one back
         self._doorbell.ring(self._served)  # reconcile at start: what became due while nobody listened
@@ -116,11 +116,13 @@ class Worker:
             pass  # the kernel may hand a signal to another thread: Python's handler then runs when this one next wakes
         self._draining.set()
         log.info("worker.draining", worker=self.name)
-        ears.stop(seconds=DRAIN_SECONDS)
+        listener.stop(seconds=DRAIN_SECONDS)
         for claim_id, workspaces in list(self._working.items()):
             # Whoever is still at it finds its lease gone, and sends nothing more. What it has sent is probed by whoever comes next.
             self._heart.drop(claim_id)
-            self._return_rest(Left(claim_id, workspaces, counts=False, note="the worker was told to stop and could not wait for it"))
+            self._return_rest(
+                UnfinishedClaim(claim_id, workspaces, counts=False, note="the worker was told to stop and could not wait for it")
+            )
         self._heart.stop()
         with self._connect() as conn:
             workers.retire(conn, self.id)
@@ -130,12 +132,12 @@ class Worker:
     def _connect(self) -> Connection:
         return self.shop.connect(self.role, name=self.name, worker=True)
 
-    def _line(self) -> tuple[Line, Turns]:
-        """Return this thread's line; connections are never shared."""
-        if getattr(self._local, "line", None) is None:
-            self._local.line = Line(self._connect(), self.shop.store, self.registry, self.appliers)
-            self._local.turns = Turns()
-        return self._local.line, self._local.turns
+    def _context(self) -> tuple[StageContext, FairShare]:
+        """Return this thread's context; connections are never shared."""
+        if getattr(self._local, "context", None) is None:
+            self._local.context = StageContext(self._connect(), self.shop.store, self.registry, self.appliers)
+            self._local.turns = FairShare()
+        return self._local.context, self._local.turns
 
     def _on_ring(self, lane: str) -> None:
         """Answer one ring: one batch, as far as this worker may take it. Never raises: the ring is only a hint."""
@@ -148,22 +150,22 @@ class Worker:
         except (psycopg.OperationalError, psycopg.InterfaceError, ShopfloorError) as error:
             # The database went away, or a lease was lost: the leases run out and the sweeper brings the items back.
             log.warning("claim.dropped", worker=self.name, lane=lane, error=first_line(error))
-            self._forget_line()
+            self._drop_context()
         except Exception as error:  # noqa: BLE001 - an accident outside any step is counted against the batch; the worker serves on
             # Where, not what: the message of an error may hold what people wrote.
             log.error("claim.failed", worker=self.name, lane=lane, error=type(error).__name__, at=_places(error))  # noqa: TRY400 - no payload
-            self._forget_line()
+            self._drop_context()
 
     def _one_batch(self, lane: str) -> None:
-        line, turns = self._line()
+        context, turns = self._context()
         asked = time.monotonic()
         try:
-            taken = take(line, turns, self.id, self.name, lane, batch=self._batch, seconds=self._lease)
+            taken = take(context, turns, self.id, self.name, lane, batch=self._batch, seconds=self._lease)
         except Exception:
-            self._forget_line()
+            self._drop_context()
             if turns.asked:
                 # The answer to the claim was lost, and with it who holds it: it is given back, whether it was opened or not.
-                self._return_rest(Left(*turns.asked, counts=False))
+                self._return_rest(UnfinishedClaim(*turns.asked, counts=False))
             raise
         claim = taken.claim
         if taken.more:
@@ -172,52 +174,52 @@ class Worker:
             return
         self._heart.hold(claim.id, asked)
         self._working[claim.id] = frozenset(item.workspace_id for item in claim.items)
-        line.lease_holds = lambda: self._heart.holds(claim.id)
+        context.lease_holds = lambda: self._heart.holds(claim.id)
         try:
-            for rings in advance(line, self._hand(claim), taken, self._mode):
+            for rings in advance(context, self._committer(claim), taken, self._mode):
                 failpoint("doorbell.ring")
                 self._doorbell.ring(rings)
-            if not line.is_free:
+            if not context.is_unrestricted:
                 self._doorbell.ring([lane])  # a limit may have kept others from what this claim has made room for
         except Exception as error:
             # The connection first: the server then ends what it still does for us, and lets go of the rows.
-            self._forget_line()
-            is_ours = not (is_the_databases(error) or isinstance(error, (LeaseLost, Unavailable)))
-            self._return_rest(Left(claim.id, frozenset(item.workspace_id for item in claim.items), is_ours))
+            self._drop_context()
+            is_ours = not (is_connection_error(error) or isinstance(error, (LeaseLost, Unavailable)))
+            self._return_rest(UnfinishedClaim(claim.id, frozenset(item.workspace_id for item in claim.items), is_ours))
             raise
         finally:
             self._heart.drop(claim.id)
             self._working.pop(claim.id, None)
 
-    def _hand(self, claim: Claim) -> Hand:
+    def _committer(self, claim: Claim) -> Committer:
         def serves(lane: str) -> bool:
             return lane in self._carries and not self._draining.is_set()
 
         def goes_on() -> bool:
-            self._heart.got_on(claim.id)
+            self._heart.record_progress(claim.id)
             return not self._draining.is_set()
 
-        return Hand(self.name, self.id, claim.id, serves, goes_on)
+        return Committer(self.name, self.id, claim.id, serves, goes_on)
 
-    def _return_rest(self, left: "Left") -> None:
+    def _return_rest(self, unfinished: "UnfinishedClaim") -> None:
         """Give back what an accident left leased; when the database is away, as soon as it answers a heartbeat again."""
         try:
             with self._connect() as conn:
-                self._doorbell.ring(left.give_back(conn, self.name))
+                self._doorbell.ring(unfinished.give_back(conn, self.name))
         except (psycopg.Error, ShopfloorError) as error:
-            log.warning("claim.left", claim=str(left.claim_id), error=type(error).__name__)
-            self._left.append(left)
+            log.warning("claim.left", claim=str(unfinished.claim_id), error=type(error).__name__)
+            self._unfinished.append(unfinished)
 
-    def _return_left(self, conn: Connection) -> None:
-        while self._left:
-            self._left[0].give_back(conn, self.name)
-            del self._left[0]
+    def _return_unfinished(self, conn: Connection) -> None:
+        while self._unfinished:
+            self._unfinished[0].give_back(conn, self.name)
+            del self._unfinished[0]
 
-    def _forget_line(self) -> None:
-        line: Line | None = getattr(self._local, "line", None)
-        if line is not None:
-            line.conn.close()
-        self._local.line = None
+    def _drop_context(self) -> None:
+        context: StageContext | None = getattr(self._local, "context", None)
+        if context is not None:
+            context.conn.close()
+        self._local.context = None
 
     def _hung(self, claim_id: UUID) -> None:
         """End the process: a step has hung for longer than it may, and a thread cannot be interrupted from outside."""

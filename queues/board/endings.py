@@ -11,7 +11,7 @@ from contracts.lifecycle import State
 from queues.database import Connection
 
 
-class Said(NamedTuple):
+class Explanation(NamedTuple):
     """What holds an item or how it ended, what happens next and when, and what to type."""
 
     words: str
@@ -20,7 +20,7 @@ class Said(NamedTuple):
     type: tuple[str, ...]
 
 
-def lasting(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration as people say it: `4 s`, `3 min`, `2 h`, `5 days`; never negative."""
     for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 2 * size:
@@ -37,18 +37,18 @@ def one_row(conn: Connection, statement: str, *values: object) -> dict[str, Any]
 _IN_FLIGHT = "SELECT EXISTS (SELECT FROM applies WHERE item_id = %s AND state IN ('intent', 'unknown'))"
 
 
-def say_dead(conn: Connection, row: dict[str, Any]) -> Said:
+def explain_dead(conn: Connection, row: dict[str, Any]) -> Explanation:
     """Return why an item is a dead letter, from its queue row and the note of the move that buried it."""
     item = row["item_id"]
     in_flight = conn.execute(_IN_FLIGHT, [item]).fetchone()
     if in_flight and in_flight[0]:
-        return Said(
+        return Explanation(
             f"dead letter of lane {row['lane']}: {row['note'] or 'its last attempt ended badly'}; its action may have been sent, and nobody knows its effect",
             "it stays until somebody asks the target, then replays it",
             None,
             (f"shopfloor apply probe {item}", f"shopfloor dead show {item}", f"shopfloor dead replay {item}"),
         )
-    return Said(
+    return Explanation(
         f"dead letter of lane {row['lane']}: {row['note'] or 'its last attempt ended badly'}",
         "it stays until somebody replays or prunes it",
         None,
@@ -73,7 +73,7 @@ SELECT p.id, p.action, p.target, p.state, x.id AS apply_id, x.state AS apply_sta
 """
 
 
-def say_archived(conn: Connection, item_id: UUID) -> tuple[dict[str, Any], Said]:
+def explain_archived(conn: Connection, item_id: UUID) -> tuple[dict[str, Any], Explanation]:
     """Return an ended item's row and how it ended: why, by whose hand, and what was applied.
 
     Raises NotFound for an item that is neither on the line nor archived.
@@ -90,35 +90,35 @@ def say_archived(conn: Connection, item_id: UUID) -> tuple[dict[str, Any], Said]
     return row, _ENDINGS[State(row["state"])](conn, row, proposal)
 
 
-def _done(_conn: Connection, row: dict[str, Any], proposal: dict[str, Any] | None) -> Said:
+def _done(_conn: Connection, row: dict[str, Any], proposal: dict[str, Any] | None) -> Explanation:
     found = f"done, filed under {row['finding']}" if row["finding"] else "done"
     look = (f"shopfloor show {row['item_id']}",)
     if row["finding"] == "context":
-        return Said("done: a context row, indexed for the others and not worked on", "nothing more", None, look)
+        return Explanation("done: a context row, indexed for the others and not worked on", "nothing more", None, look)
     if proposal is None:
-        return Said(f"{found}; it proposed nothing", "nothing more", None, look)
+        return Explanation(f"{found}; it proposed nothing", "nothing more", None, look)
     act = f"'{proposal['action']} {proposal['target']}'"
     if proposal["apply_state"] == "applied":
         decided = f" ({'; '.join(proposal['decided'])})" if proposal["decided"] else ""
         words = f"{found}; {act} was applied through {proposal['adapter']}{decided}"
-        return Said(words, "nothing more", None, (f"shopfloor apply show {proposal['apply_id']}", *look))
+        return Explanation(words, "nothing more", None, (f"shopfloor apply show {proposal['apply_id']}", *look))
     if proposal["state"] == "report_only":
-        return Said(f"{found}; {act} was reported and will not run", "nothing more", None, look)
-    return Said(f"{found}; {act} is {proposal['state']}", "nothing more", None, look)
+        return Explanation(f"{found}; {act} was reported and will not run", "nothing more", None, look)
+    return Explanation(f"{found}; {act} is {proposal['state']}", "nothing more", None, look)
 
 
-def _refused(_conn: Connection, row: dict[str, Any], proposal: dict[str, Any] | None) -> Said:
+def _refused(_conn: Connection, row: dict[str, Any], proposal: dict[str, Any] | None) -> Explanation:
     why = f"{row['finding']}: {row['note']}" if row["finding"] and row["note"] else row["finding"] or row["note"]
     decided = proposal["decided"] if proposal and proposal["state"] == "rejected" else []
     by = f"; {'; '.join(decided)}" if decided else ""
     words = f"refused in stage {row['stage']} by {row['actor']}: {why or 'no reason was recorded'}{by}"
-    return Said(words, "nothing more; a newer revision of the subject starts anew", None, (f"shopfloor show {row['item_id']}",))
+    return Explanation(words, "nothing more; a newer revision of the subject starts anew", None, (f"shopfloor show {row['item_id']}",))
 
 
-def _cancelled(_conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Said:
+def _cancelled(_conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Explanation:
     why = f": {row['note']}" if row["note"] else ""
     words = f"cancelled in stage {row['stage']} by {row['actor']}{why}"
-    return Said(words, "nothing more", None, (f"shopfloor history {row['item_id']}",))
+    return Explanation(words, "nothing more", None, (f"shopfloor history {row['item_id']}",))
 
 
 _NEWER = """
@@ -128,20 +128,20 @@ SELECT id, revision, state FROM orders
 """
 
 
-def _superseded(conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Said:
+def _superseded(conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Explanation:
     newer = conn.execute(_NEWER, [row["flow"], row["subject_key"], row["order_id"]]).fetchone()
     if newer is None:
-        return Said("superseded by a newer revision of its subject", "nothing more", None, ())
+        return Explanation("superseded by a newer revision of its subject", "nothing more", None, ())
     words = f"superseded by revision {newer[1]} of {row['subject_key']}, whose order is {newer[2]}"
-    return Said(words, "the newer order goes on in its place", None, (f"shopfloor show {newer[0]}",))
+    return Explanation(words, "the newer order goes on in its place", None, (f"shopfloor show {newer[0]}",))
 
 
-def _pruned(_conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Said:
+def _pruned(_conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Explanation:
     words = f"was a dead letter of lane {row['lane']} and was pruned: {row['note'] or 'no reason was recorded'}"
-    return Said(words, "nothing more; a newer revision of the subject starts anew", None, (f"shopfloor show {row['item_id']}",))
+    return Explanation(words, "nothing more; a newer revision of the subject starts anew", None, (f"shopfloor show {row['item_id']}",))
 
 
-_ENDINGS: dict[State, Callable[[Connection, dict[str, Any], dict[str, Any] | None], Said]] = {
+_ENDINGS: dict[State, Callable[[Connection, dict[str, Any], dict[str, Any] | None], Explanation]] = {
     State.DONE: _done,
     State.REFUSED: _refused,
     State.CANCELLED: _cancelled,

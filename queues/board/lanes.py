@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.rows import dict_row
-from contracts.lifecycle import LINE, Reason, Stage, State
+from contracts.lifecycle import CLAIMABLE_STAGES, Reason, Stage, State
 from queues.database import Connection, transaction
 from queues.predicates import AT_LIMIT, DUE, OVER_RATE, PAUSED, SERVED, SILENT, UNREAD
 
@@ -205,9 +205,11 @@ def _standing_pauses(conn: Connection, workspace: UUID) -> list[dict[str, Any]]:
     found = conn.execute("SELECT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL)").fetchone()
     if not (found and found[0]):
         return []
-    from queues.pauses import standing
+    from queues.pauses import active_pauses
 
-    return [{"scope": p.scope, "why": p.why, "actor": p.actor, "since": p.created_at, "until": p.until} for p in standing(conn, workspace)]
+    return [
+        {"scope": p.scope, "why": p.why, "actor": p.actor, "since": p.created_at, "until": p.until} for p in active_pauses(conn, workspace)
+    ]
 
 
 def _lanes(groups: Iterable[dict[str, Any]], flows: Iterable[dict[str, Any]], workers: Iterable[dict[str, Any]]) -> list[Lane]:
@@ -232,7 +234,7 @@ def _lanes(groups: Iterable[dict[str, Any]], flows: Iterable[dict[str, Any]], wo
 def _place(lane: str) -> tuple[int, str]:
     """Return where a lane stands on the road."""
     stage = {"cell": Stage.WORKCELL, "apply": Stage.APPLY}.get(lane.partition(".")[0], lane)
-    order = [Stage.INTAKE.value, *(known.value for known in LINE)]
+    order = [Stage.INTAKE.value, *(known.value for known in CLAIMABLE_STAGES)]
     return (order.index(stage) if stage in order else len(order), lane)
 
 

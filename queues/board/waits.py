@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from queues.board.endings import Said, lasting, one_row
+from queues.board.endings import Explanation, format_duration, one_row
 from queues.database import Connection
 from queues.predicates import UNREAD
 
@@ -15,26 +15,26 @@ SELECT p.id, p.action, p.target, p.adapter, p.state, p.expires_at, c.tier, c.nee
 """
 
 
-def say_approval(conn: Connection, row: dict[str, Any]) -> Said:
+def explain_approval(conn: Connection, row: dict[str, Any]) -> Explanation:
     """Return how many approvals of what are missing, and who gave one already."""
     proposal = one_row(conn, _PROPOSAL, row["item_id"])
     if proposal is None or proposal["clearance"] is None:
-        return Said(f"waits for {row['waiting_on']}", "a reviewer decides", None, ("shopfloor review inbox",))
+        return Explanation(f"waits for {row['waiting_on']}", "a reviewer decides", None, ("shopfloor review inbox",))
     look = f"shopfloor review show {proposal['id']}"
     act = f"{proposal['action']} {proposal['target']}"
     if proposal["clearance"] != "open":
         words = f"decided: the clearance of '{act}' is {proposal['clearance']}"
-        return Said(words, "the sweeper moves it on within a second", None, (look, "shopfloor sweeper --once"))
+        return Explanation(words, "the sweeper moves it on within a second", None, (look, "shopfloor sweeper --once"))
     needed, had = proposal["needed"], proposal["approved_by"]
     words = f"waits for {needed - len(had)} of {needed} approvals of '{act}' (tier {proposal['tier']})"
     words += f"; approved by {', '.join(had)}" if had else ""
     if proposal["due_at"] and proposal["due_at"] < row["now"]:
-        words += f"; overdue for {lasting((row['now'] - proposal['due_at']).total_seconds())}"
+        words += f"; overdue for {format_duration((row['now'] - proposal['due_at']).total_seconds())}"
     left = (proposal["expires_at"] - row["now"]).total_seconds()
-    return Said(
+    return Explanation(
         words,
         f"{'another' if had else 'a'} reviewer decides: approved it goes to lane apply.{proposal['adapter']}; "
-        f"unanswered it gets a fresh look in {lasting(left)}",
+        f"unanswered it gets a fresh look in {format_duration(left)}",
         proposal["expires_at"],
         (look, f"shopfloor review approve {proposal['id']}"),
     )
@@ -43,14 +43,14 @@ def say_approval(conn: Connection, row: dict[str, Any]) -> Said:
 _FINDINGS = "SELECT code, message FROM findings WHERE item_id = %s ORDER BY fence DESC, id DESC LIMIT 3"
 
 
-def say_human(conn: Connection, row: dict[str, Any]) -> Said:
+def explain_human(conn: Connection, row: dict[str, Any]) -> Explanation:
     """Return who asked for a person, and what was found."""
     item = row["item_id"]
     found = list(dict.fromkeys(f"{code}: {message}" for code, message in conn.execute(_FINDINGS, [item])))
     words = f"waits for {row['waiting_on']}"
     words += f"; {row['actor']} asked: {row['note']}" if row["note"] else ""
     words += f"; found: {'; '.join(found)}" if found else ""
-    return Said(
+    return Explanation(
         words,
         "nothing, until somebody sends it back to its cell, makes it due again, or ends it",
         None,
@@ -64,12 +64,12 @@ SELECT a.id, a.adapter, a.intent_at, p.action, p.target FROM applies a JOIN prop
 """
 
 
-def say_unknown(conn: Connection, row: dict[str, Any]) -> Said:
+def explain_unknown(conn: Connection, row: dict[str, Any]) -> Explanation:
     """Return what was sent whose effect nobody knows."""
     sent = one_row(conn, _SENT, row["item_id"])
     act = f"'{sent['action']} {sent['target']}' through {sent['adapter']}" if sent else "an action"
-    ago = f" {lasting((row['now'] - sent['intent_at']).total_seconds())} ago" if sent else ""
-    return Said(
+    ago = f" {format_duration((row['now'] - sent['intent_at']).total_seconds())} ago" if sent else ""
+    return Explanation(
         f"{act} was sent{ago} and its effect could not be learned: {row['note'] or row['waiting_on']}",
         "nothing is ever sent blindly again: a person looks at the target and says what became of it",
         None,
@@ -82,23 +82,23 @@ SELECT b.state, b.rows_read, b.finished_at, ({UNREAD}) AS unread, extract(epoch 
 """
 
 
-def say_dependency(conn: Connection, row: dict[str, Any]) -> Said:
+def explain_dependency(conn: Connection, row: dict[str, Any]) -> Explanation:
     """Return which batch or other work has to end first."""
     kind, _, name = row["waiting_on"].partition(" ")
     batch = one_row(conn, _BATCH, name) if kind == "batch" else None
     if batch is None:
-        return Said(f"waits for {row['waiting_on']} to end", "it starts when that has ended", None, ())
+        return Explanation(f"waits for {row['waiting_on']} to end", "it starts when that has ended", None, ())
     if batch["state"] != "reading":
         words = f"batch {name}, which it waited for, is {batch['state']}"
-        return Said(words, "the sweeper releases it within a second", None, ("shopfloor sweeper --once",))
+        return Explanation(words, "the sweeper releases it within a second", None, ("shopfloor sweeper --once",))
     if batch["unread"]:
-        return Said(
-            f"waits until batch {name} is complete: {batch['rows_read']} rows so far, and its intake has been gone for {lasting(batch['seconds'])}",
+        return Explanation(
+            f"waits until batch {name} is complete: {batch['rows_read']} rows so far, and its intake has been gone for {format_duration(batch['seconds'])}",
             "the same `shopfloor intake` goes on from there; if nobody types it, the batch is ended after ten minutes and what is in starts",
             None,
             (f"shopfloor batch show {name}",),
         )
-    return Said(
+    return Explanation(
         f"waits until batch {name} is complete: {batch['rows_read']} rows so far, the intake still reads",
         "the end of the intake releases it; an intake that died goes on when the same command is run again",
         None,

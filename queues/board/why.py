@@ -11,8 +11,8 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 from contracts.lifecycle import CEILINGS, Reason, State
-from queues.board.endings import Said, lasting, one_row, say_archived, say_dead
-from queues.board.waits import say_approval, say_dependency, say_human, say_unknown
+from queues.board.endings import Explanation, explain_archived, explain_dead, format_duration, one_row
+from queues.board.waits import explain_approval, explain_dependency, explain_human, explain_unknown
 from queues.database import Connection
 from queues.lookup import Found
 from queues.mover import COUNTERS
@@ -65,9 +65,9 @@ def why(conn: Connection, found: Found) -> Why:
     with conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_STANDS, [found.item_id]).fetchone()
     if row is None:
-        row, said = say_archived(conn, found.item_id)
+        row, said = explain_archived(conn, found.item_id)
     elif row["state"] == State.DEAD:
-        said = say_dead(conn, row)
+        said = explain_dead(conn, row)
     else:
         said = SENTENCES[Reason(row["reason"])](conn, row)
     return Why(
@@ -78,42 +78,42 @@ def why(conn: Connection, found: Found) -> Why:
     )  # fmt: skip
 
 
-def _leased(_conn: Connection, row: dict[str, Any]) -> Said:
+def _leased(_conn: Connection, row: dict[str, Any]) -> Explanation:
     beat, left = _since(row, "beat_at"), -_since(row, "next_at")
-    return Said(
-        f"leased by {row['waiting_on']}, fence {row['fence']}: heartbeat {lasting(beat)} ago",
-        f"the worker finishes it, or its lease ends in {lasting(left)} and it goes to another",
+    return Explanation(
+        f"leased by {row['waiting_on']}, fence {row['fence']}: heartbeat {format_duration(beat)} ago",
+        f"the worker finishes it, or its lease ends in {format_duration(left)} and it goes to another",
         row["next_at"],
         (f"shopfloor history {row['item_id']}",),
     )
 
 
-def _silent(_conn: Connection, row: dict[str, Any]) -> Said:
+def _silent(_conn: Connection, row: dict[str, Any]) -> Explanation:
     beat, left = _since(row, "beat_at"), -_since(row, "next_at")
-    ends = f"its lease ends in {lasting(left)}" if left > 0 else f"its lease ended {lasting(-left)} ago"
-    return Said(
-        f"leased by {row['waiting_on']}, fence {row['fence']}, which has sent no heartbeat for {lasting(beat)}",
+    ends = f"its lease ends in {format_duration(left)}" if left > 0 else f"its lease ended {format_duration(-left)} ago"
+    return Explanation(
+        f"leased by {row['waiting_on']}, fence {row['fence']}, which has sent no heartbeat for {format_duration(beat)}",
         f"{ends}: then the sweeper counts a crash and gives it to another worker",
         row["next_at"],
         ("shopfloor status", "shopfloor sweeper --once"),
     )
 
 
-def _paused(conn: Connection, row: dict[str, Any]) -> Said:
+def _paused(conn: Connection, row: dict[str, Any]) -> Explanation:
     # Not at the top: queues.pauses reads floors, and with them YAML, which `status` need not load.
-    from queues.pauses import standing
+    from queues.pauses import active_pauses
 
     covers = {
         "all", "workspace", f"flow:{row['flow']}", f"order:{row['order_id']}", f"item:{row['item_id']}",
         f"lane:{row['lane']}", row["lane"].replace("cell.", "cell:", 1), f"pod:{_pod(conn, row['pod_id'])}",
     }  # fmt: skip
-    holding = [pause for pause in standing(conn, row["workspace_id"]) if pause.scope in covers]
-    told = [f"{p.scope} by {p.actor} for {lasting((row['now'] - p.created_at).total_seconds())}: {p.why!r}" for p in holding]
+    holding = [pause for pause in active_pauses(conn, row["workspace_id"]) if pause.scope in covers]
+    told = [f"{p.scope} by {p.actor} for {format_duration((row['now'] - p.created_at).total_seconds())}: {p.why!r}" for p in holding]
     ends = [pause.until for pause in holding]
     last = None if None in ends else max((end for end in ends if end), default=None)
-    return Said(
+    return Explanation(
         f"paused: {'; '.join(told) or 'by a pause that is being lifted'}",
-        f"it ends by itself in {lasting((last - row['now']).total_seconds())}" if last else "it stays until somebody resumes it",
+        f"it ends by itself in {format_duration((last - row['now']).total_seconds())}" if last else "it stays until somebody resumes it",
         last,
         tuple(f"shopfloor resume {scope}" for scope in dict.fromkeys(pause.scope for pause in holding)),
     )
@@ -124,20 +124,20 @@ def _pod(conn: Connection, pod_id: UUID) -> str:
     return str(row[0]) if row else str(pod_id)
 
 
-def _backoff(_conn: Connection, row: dict[str, Any]) -> Said:
+def _backoff(_conn: Connection, row: dict[str, Any]) -> Explanation:
     ceilings = {cause.value: ceiling for cause, ceiling in CEILINGS.items()} | (row["ceilings"] or {})
     had = [f"{cause} {row[name]} of {ceilings[cause]}" for cause, name in COUNTERS.items() if row[name]]
     words = f"waits for its next attempt; so far {', '.join(had)}" if had else "waits until it is due"
-    return Said(
+    return Explanation(
         f"{words}: {row['note']}" if row["note"] else words,
-        f"it is tried again in {lasting(-_since(row, 'due_at'))}",
+        f"it is tried again in {format_duration(-_since(row, 'due_at'))}",
         row["due_at"],
         (f"shopfloor requeue {row['item_id']}", f"shopfloor history {row['item_id']}"),
     )
 
 
-def _budget(_conn: Connection, row: dict[str, Any]) -> Said:
-    return Said(
+def _budget(_conn: Connection, row: dict[str, Any]) -> Explanation:
+    return Explanation(
         f"no money is left in a budget that covers it: {row['waiting_on'] or row['lane']}",
         "it goes on when the budget's period begins anew, or when somebody raises it",
         row["next_at"],
@@ -151,11 +151,11 @@ SELECT l.per_minute, date_trunc('minute', clock()) + interval '1 minute' AS next
 """
 
 
-def _rate(conn: Connection, row: dict[str, Any]) -> Said:
+def _rate(conn: Connection, row: dict[str, Any]) -> Explanation:
     lane = one_row(conn, _RATE, row["workspace_id"], row["lane"])
     most, at = (lane["per_minute"], lane["next_at"]) if lane else ("its limit", None)
-    left = f" in {lasting((at - row['now']).total_seconds())}" if at else ""
-    return Said(f"lane {row['lane']} has started its {most} of this minute", f"it may go on{left}", at, ("shopfloor floor show",))
+    left = f" in {format_duration((at - row['now']).total_seconds())}" if at else ""
+    return Explanation(f"lane {row['lane']} has started its {most} of this minute", f"it may go on{left}", at, ("shopfloor floor show",))
 
 
 _LANE = f"""
@@ -171,22 +171,22 @@ SELECT w.name, extract(epoch FROM clock() - w.beat_at)::float8 AS seconds, k.nam
 """
 
 
-def _slot(conn: Connection, row: dict[str, Any]) -> Said:
+def _slot(conn: Connection, row: dict[str, Any]) -> Explanation:
     lane = one_row(conn, _LANE, row["item_id"])
     if lane and lane["at_limit"]:
         words = f"lane {row['lane']} is at its limit of {lane['max_active']} items in work"
-        return Said(words, "it starts when one of them is done", None, (f"shopfloor items --lane {row['lane']} --state leased",))
+        return Explanation(words, "it starts when one of them is done", None, (f"shopfloor items --lane {row['lane']} --state leased",))
     last = one_row(conn, _LAST_SERVED, row["item_id"])
     if last and last["contract"] and last["is_alive"]:
-        return Said(
+        return Explanation(
             f"pinned to contract {last['contract']}, for which no live worker of lane {row['lane']} has the code",
             "nothing, until a worker of the release with that version starts beside the others",
             None,
             (f"shopfloor contract show {last['contract']}", f"shopfloor cancel {row['item_id']}"),
         )
-    seen = f"; {last['name']} did, last seen {lasting(last['seconds'])} ago" if last else ""
+    seen = f"; {last['name']} did, last seen {format_duration(last['seconds'])} ago" if last else ""
     serve = "shopfloor worker --lanes apply" if row["lane"].startswith("apply.") else "shopfloor up"
-    return Said(f"no live worker serves lane {row['lane']}{seen}", "nothing, until a worker for it starts", None, (serve,))
+    return Explanation(f"no live worker serves lane {row['lane']}{seen}", "nothing, until a worker for it starts", None, (serve,))
 
 
 _AHEAD = f"""
@@ -201,13 +201,17 @@ SELECT (SELECT count(*) FROM (SELECT FROM queue b WHERE b.ready_lane = q.ready_l
 """
 
 
-def _ready(conn: Connection, row: dict[str, Any]) -> Said:
+def _ready(conn: Connection, row: dict[str, Any]) -> Explanation:
     turn = one_row(conn, _AHEAD, row["item_id"])
     assert turn is not None
     serve = "1 worker serves" if turn["workers"] == 1 else f"{turn['workers']} workers serve"
     many = f"{turn['ahead']} or more" if turn["ahead"] == _MOST_AHEAD else str(turn["ahead"])
-    pace = f", about {lasting(60 * turn['ahead'] / turn['per_minute'])} at the pace of the last 5 minutes" if turn["per_minute"] else ""
-    return Said(
+    pace = (
+        f", about {format_duration(60 * turn['ahead'] / turn['per_minute'])} at the pace of the last 5 minutes"
+        if turn["per_minute"]
+        else ""
+    )
+    return Explanation(
         f"{serve} lane {row['lane']}, {many} items ahead of it in its pod",
         f"a worker takes it when its turn comes{pace}",
         None,
@@ -215,14 +219,14 @@ def _ready(conn: Connection, row: dict[str, Any]) -> Said:
     )
 
 
-SENTENCES: dict[Reason, Callable[[Connection, dict[str, Any]], Said]] = {
+SENTENCES: dict[Reason, Callable[[Connection, dict[str, Any]], Explanation]] = {
     Reason.SILENT: _silent,
     Reason.LEASED: _leased,
-    Reason.UNKNOWN: say_unknown,
-    Reason.HUMAN: say_human,
-    Reason.SECOND_APPROVAL: say_approval,
-    Reason.APPROVAL: say_approval,
-    Reason.DEPENDENCY: say_dependency,
+    Reason.UNKNOWN: explain_unknown,
+    Reason.HUMAN: explain_human,
+    Reason.SECOND_APPROVAL: explain_approval,
+    Reason.APPROVAL: explain_approval,
+    Reason.DEPENDENCY: explain_dependency,
     Reason.PAUSED: _paused,
     Reason.BACKOFF: _backoff,
     Reason.BUDGET: _budget,

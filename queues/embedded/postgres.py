@@ -12,7 +12,7 @@ from contracts.errors import Unavailable
 from queues.embedded import binaries, passwords, processes, settings
 from queues.embedded.endpoints import Endpoint, dial, free_port
 from queues.embedded.place import Place, cluster_major, sync_directory, write_atomically, write_marker
-from queues.embedded.processes import Footing
+from queues.embedded.processes import RunAs
 from queues.embedded.services import DATABASE, Services
 
 PORT = 5432
@@ -48,7 +48,7 @@ def pid(place: Place) -> int | None:
     return written.pid if written and processes.is_live(written.pid, _PROGRAM, place.postgres) else None
 
 
-def make(place: Place, footing: Footing, found: binaries.Postgres) -> None:
+def make(place: Place, run_as: RunAs, found: binaries.Postgres) -> None:
     """Leave a finished, empty database under the data directory, and its marker.
 
     It is made aside and renamed, so that what bears the name `postgres` is always whole.
@@ -57,21 +57,21 @@ def make(place: Place, footing: Footing, found: binaries.Postgres) -> None:
         # A server of a directory that was deleted under it would write into the new one.
         for number in processes.living(_PROGRAM, place.postgres):
             processes.end(number, _PROGRAM, place.postgres, _STOPPING[1:])
-        _initdb(place, footing, found)
+        _initdb(place, run_as, found)
         place.making.joinpath("postgres").rename(place.postgres)
         sync_directory(place.root)
     shutil.rmtree(place.making, ignore_errors=True)
     write_marker(place, cluster_major(place) or found.major)
 
 
-def start(place: Place, footing: Footing, found: binaries.Postgres, deadline: float) -> Endpoint:
+def start(place: Place, run_as: RunAs, found: binaries.Postgres, deadline: float) -> Endpoint:
     """Return where PostgreSQL answers, having started it unless it runs; Unavailable, with its log, at `deadline`."""
     if (number := pid(place)) and _lost_its_socket(place):
         stop(place)
         number = None
     log = place.log / "postgres.log"
     began = _size(log)
-    number = number or _launch(place, footing, found)
+    number = number or _launch(place, run_as, found)
     while True:
         if endpoint := answering(place):
             return endpoint
@@ -89,7 +89,7 @@ def start(place: Place, footing: Footing, found: binaries.Postgres, deadline: fl
             # The last server's children notice its death within moments; a port that was free may be taken.
             time.sleep(0.2)
             began = _size(log)
-            number = _launch(place, footing, found)
+            number = _launch(place, run_as, found)
         time.sleep(0.01)
 
 
@@ -111,16 +111,16 @@ def stop(place: Place) -> None:
     _forget_sockets(place)
 
 
-def _initdb(place: Place, footing: Footing, found: binaries.Postgres) -> None:
+def _initdb(place: Place, run_as: RunAs, found: binaries.Postgres) -> None:
     shutil.rmtree(place.making, ignore_errors=True)
     place.making.mkdir()
     place.making.chmod(0o755)
     cluster, password = place.making / "postgres", place.making / "password"
     cluster.mkdir(mode=0o700)
     write_atomically(password, passwords.read(place, passwords.ADMIN) + "\n", 0o600)
-    if footing.account:
+    if run_as.account:
         for path in (cluster, password):
-            os.chown(path, footing.account.uid, footing.account.gid)
+            os.chown(path, run_as.account.uid, run_as.account.gid)
     # Text sorts by code point in every version, which is fast; letters have case beyond ASCII.
     locale = (
         ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -129,7 +129,7 @@ def _initdb(place: Place, footing: Footing, found: binaries.Postgres) -> None:
     )
     always = ["--data-checksums", "--auth=scram-sha-256", "--encoding=UTF8", "--lc-messages=C"]
     made = processes.run(
-        footing,
+        run_as,
         [
             str(found.bin / "initdb"),
             "-D",
@@ -149,7 +149,7 @@ def _initdb(place: Place, footing: Footing, found: binaries.Postgres) -> None:
         raise Unavailable(f"initdb of PostgreSQL {found.version} made no database", hint=said, code="unavailable.initdb")
 
 
-def _launch(place: Place, footing: Footing, found: binaries.Postgres) -> int:
+def _launch(place: Place, run_as: RunAs, found: binaries.Postgres) -> int:
     _disown(place)
     _forget_sockets(place)
     endpoint = Endpoint(str(place.run), PORT) if place.takes_sockets else Endpoint("127.0.0.1", free_port(place, "postgres"))
@@ -159,7 +159,7 @@ def _launch(place: Place, footing: Footing, found: binaries.Postgres) -> int:
     if not (place.etc / "local.conf").exists():
         write_atomically(place.etc / "local.conf", "# Settings of PostgreSQL that win over postgresql.conf.\n", 0o644)
     argv = [str(found.bin / "postgres"), "-D", str(place.postgres), f"--config-file={place.etc / 'postgresql.conf'}"]
-    return processes.start(place, footing, argv, log=place.log / "postgres.log")
+    return processes.start(place, run_as, argv, log=place.log / "postgres.log")
 
 
 def _disown(place: Place) -> None:

@@ -32,7 +32,7 @@ _ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Footing:
+class RunAs:
     """As whom, and with which right, the servers of a place or the posts of a crew run."""
 
     account: Account | None
@@ -78,12 +78,12 @@ def exists(pid: int) -> bool:
         return True
 
 
-def start(place: Place, footing: Footing, argv: Sequence[str], *, log: Path, stdin: str = "") -> int:
+def start(place: Place, run_as: RunAs, argv: Sequence[str], *, log: Path, stdin: str = "") -> int:
     """Start a server that belongs to no session and no parent, and return its process id; `stdin` is what it reads."""
     rotate(log)
     with open(log, "ab", opener=_private) as output:
         helper = subprocess.run(
-            become(footing, argv, cwd=place.root, detach=True, env=_ENVIRONMENT),
+            become(run_as, argv, cwd=place.root, detach=True, env=_ENVIRONMENT),
             input=stdin.encode(),
             stdout=subprocess.PIPE,
             stderr=output,
@@ -94,10 +94,10 @@ def start(place: Place, footing: Footing, argv: Sequence[str], *, log: Path, std
     return int(helper.stdout)
 
 
-def run(footing: Footing, argv: Sequence[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(run_as: RunAs, argv: Sequence[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Return what a program of the servers' did and said, run to its end as their user."""
     return subprocess.run(
-        become(footing, argv, cwd=cwd, env=_ENVIRONMENT),
+        become(run_as, argv, cwd=cwd, env=_ENVIRONMENT),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -155,7 +155,7 @@ def _is(process: psutil.Process, program: str, path: str) -> bool:
 
 
 def become(
-    footing: Footing,
+    run_as: RunAs,
     argv: Sequence[str],
     *,
     cwd: Path | None = None,
@@ -164,15 +164,15 @@ def become(
     dies_with_parent: bool = False,
 ) -> list[str]:
     """Return the command that becomes `argv` on `footing`; without `cwd` and `env`, in the caller's folder and environment."""
-    account = footing.account
+    account = run_as.account
     plan = {
         "argv": list(argv),
         "cwd": str(cwd) if cwd else None,
         "uid": account.uid if account else None,
         "gid": account.gid if account else None,
-        "search": footing.search,
-        "closed": [str(path) for path in footing.closed],
-        "passages": [str(path) for path in footing.passages],
+        "search": run_as.search,
+        "closed": [str(path) for path in run_as.closed],
+        "passages": [str(path) for path in run_as.passages],
         "detach": detach,
         "dies_with_parent": dies_with_parent,
         "oom_score": -800 if account and detach else None,

@@ -12,7 +12,7 @@ from contracts.errors import BadSetting, ShopfloorError, Unavailable
 from queues.embedded import account, binaries, passwords, place, postgres, valkey
 from queues.embedded.endpoints import Endpoint
 from queues.embedded.place import OTHER_DIRECTORY, Place
-from queues.embedded.processes import Footing
+from queues.embedded.processes import RunAs
 from queues.embedded.services import Services
 
 
@@ -114,11 +114,11 @@ def _bring_up(here: Place, names: list[str], deadline: float) -> Services:
     if (endpoint := postgres.answering(here)) is None:
         found = binaries.reachable_postgres(here, binaries.postgres_for(unfinished), server_account)
         search = account.needs_search(server_account, [here.root, found.bin / "postgres"])
-        footing = Footing(server_account, search)
+        run_as = RunAs(server_account, search)
         passwords.ensure(here, names)
         if major is None:
-            postgres.make(here, footing, found)
-        endpoint = postgres.start(here, footing, found, deadline)
+            postgres.make(here, run_as, found)
+        endpoint = postgres.start(here, run_as, found, deadline)
     passwords.ensure(here, names)
     services = Services(here.root, endpoint, valkey.endpoint_of(here))
     if major is None:
@@ -126,7 +126,7 @@ def _bring_up(here: Place, names: list[str], deadline: float) -> Services:
     if not valkey.is_answering(here):
         program = binaries.reachable_valkey(here, binaries.valkey(), server_account)
         search = account.needs_search(server_account, [here.root, program])
-        valkey.start(here, Footing(server_account, search), program, deadline)
+        valkey.start(here, RunAs(server_account, search), program, deadline)
     return Services(here.root, endpoint, valkey.endpoint_of(here))
 
 

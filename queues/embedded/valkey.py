@@ -8,7 +8,7 @@ from contracts.errors import Unavailable
 from queues.embedded import passwords, processes, settings
 from queues.embedded.endpoints import BROKER_SOCKET, Endpoint, dial, free_port, last_port
 from queues.embedded.place import Place
-from queues.embedded.processes import Footing
+from queues.embedded.processes import RunAs
 
 PROGRAMS = ("valkey-server", "redis-server")
 _STOPPING = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
@@ -32,7 +32,7 @@ def pid(place: Place) -> int | None:
     return None
 
 
-def start(place: Place, footing: Footing, program: Path, deadline: float) -> None:
+def start(place: Place, run_as: RunAs, program: Path, deadline: float) -> None:
     """Leave the broker answering; one that takes a call and is stuck is left alone: work waits, the rest goes on."""
     if pid(place) is not None and _answer(place) == b"":
         return
@@ -43,7 +43,7 @@ def start(place: Place, footing: Footing, program: Path, deadline: float) -> Non
         endpoint = endpoint_of(place) if place.takes_sockets else Endpoint("127.0.0.1", free_port(place, "valkey"))
         conf = settings.valkey_conf(place, endpoint, passwords.read(place, passwords.BROKER))
         # The settings go in by stdin: they hold the password, and the arguments are for everybody to read.
-        number = processes.start(place, footing, [str(program), "-", "--dir", str(place.valkey)], log=log, stdin=conf)
+        number = processes.start(place, run_as, [str(program), "-", "--dir", str(place.valkey)], log=log, stdin=conf)
         while processes.exists(number) and time.monotonic() < deadline:
             if is_answering(place):
                 return

@@ -30,7 +30,7 @@ from pipeline.startup.compose import Shop
 from pipeline.startup.setup import SERVICE, load_registry
 from queues.database import Connection
 from queues.database import connect as open_connection
-from tests.line import issue, merged
+from tests.in_process import issue, merged
 from workcells.appliers.tracker_seed import seed
 from workcells.registry import Registry
 from workcells.shapes.catalogue import SHAPES

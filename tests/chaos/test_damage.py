@@ -22,7 +22,7 @@ from queues.database import Connection, transaction
 from queues.lookup import find_item
 from tests.chaos.account import violations
 from tests.chaos.plant import AS_OF, FLOOR, seed_tracker
-from tests.line import Clock, Road, issue, merged
+from tests.in_process import Clock, Road, issue, merged
 
 
 @pytest.fixture(params=["road", "strict_road"])

@@ -15,7 +15,7 @@ from queues.database import Connection
 from tests.chaos.account import violations
 from tests.chaos.cells import contract_of, put_in_force, serving
 from tests.chaos.plant import FLOOR, Plant
-from tests.line import Clock, Road, issue
+from tests.in_process import Clock, Road, issue
 
 CODE = '''"""Gives more than a row of the database holds, when asked to."""
 

@@ -13,9 +13,9 @@ from pipeline.review.clearances import Answer, decide
 from pipeline.review.inbox import Waiting
 from pipeline.startup.compose import Shop
 from queues.database import Connection
-from tests.hands import intend, lease, push
-from tests.line import Road
-from tests.people import ballot, look, person, propose
+from tests.in_process import Road
+from tests.item_states import intend, lease, push
+from tests.reviews import ballot, look, person, propose
 
 
 def approved(shop: Shop, road: Road, workspace: UUID) -> Waiting:

@@ -9,7 +9,7 @@ from artifacts.verify import find_artifact, read_artifact, verify
 from contracts.errors import BadInput, NotFound, Unavailable
 from contracts.lifecycle import Role
 from queues.database import Connection, transaction
-from tests.line import Road, issue
+from tests.in_process import Road, issue
 
 
 @pytest.fixture

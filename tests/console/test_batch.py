@@ -14,7 +14,7 @@ from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.operations import batches
 from pipeline.operations.batches import account, rejects, results, wait_for_batch
-from tests.line import Road, issue, merged
+from tests.in_process import Road, issue, merged
 
 ROWS = [
     issue(1),

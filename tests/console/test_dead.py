@@ -8,9 +8,9 @@ from contracts.lifecycle import Cause, Role
 from pipeline.review.clearances import Answer, decide
 from pipeline.startup.compose import Shop
 from queues.database import Connection
-from tests.hands import buried, intend, lease, push
-from tests.line import Road
-from tests.people import ballot, look, person, propose
+from tests.in_process import Road
+from tests.item_states import buried, intend, lease, push
+from tests.reviews import ballot, look, person, propose
 
 
 def test_dead_letters_are_grouped_by_error_without_what_differs(road: Road, admin: Connection, cli: Any) -> None:

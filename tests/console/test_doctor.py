@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.doctor.invariants import TITLES, VACUOUS
 from pipeline.failpoints import POINTS
 from queues.database import Connection
-from tests.line import Road, issue
+from tests.in_process import Road, issue
 
 
 def test_a_factory_without_workers_is_well_but_warned_about(cli: Any) -> None:

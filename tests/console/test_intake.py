@@ -13,9 +13,9 @@ from typing import Any
 
 from contracts.errors import ROW_CODES
 from pipeline.startup.compose import Shop
-from tests.intakes import as_lines, batches, environment, item, reference_floor, written
-from tests.line import Result, issue, merged
-from tests.people import person
+from tests.in_process import Result, issue, merged
+from tests.intake_processes import as_lines, batches, environment, item, reference_floor, written
+from tests.reviews import person
 
 Cli = Callable[..., Result]
 ROWS = as_lines([issue(1), merged(2, fixes=1), issue(3)])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg.rows import dict_row
 from contracts.lifecycle import ARCHIVED, Role, State
-from tests.line import Road, issue, merged
+from tests.in_process import Road, issue, merged
 
 FIXED = [issue(1), merged(2, fixes=1), issue(3, updated_at="2025-03-01T00:00:00Z")]
 

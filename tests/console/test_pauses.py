@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from queues.database import Connection
-from tests.hands import in_the_cells_lane
-from tests.line import Road
-from tests.people import look, person
+from tests.in_process import Road
+from tests.item_states import in_the_cells_lane
+from tests.reviews import look, person
 
 
 def test_a_paused_flow_stands_still_until_it_is_resumed(road: Road, admin: Connection, cli: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline.startup.compose import Shop
 from queues.database import Connection
-from tests.line import Road
-from tests.people import look, person, propose
+from tests.in_process import Road
+from tests.reviews import look, person, propose
 
 
 def test_a_new_token_is_printed_once_and_only_its_hash_is_kept(admin: Connection, cli: Any) -> None:

@@ -8,8 +8,8 @@ from uuid import uuid4
 from contracts.canonical import canonical
 from pipeline.startup.compose import Shop
 from queues.database import Connection
-from tests.line import Road, issue, merged
-from tests.people import LATER, fill_tracker, look, open_proposals, person, propose
+from tests.in_process import Road, issue, merged
+from tests.reviews import LATER, fill_tracker, look, open_proposals, person, propose
 
 
 def test_the_inbox_groups_equal_proposals_with_the_surest_first(shop: Shop, road: Road, cli: Any) -> None:

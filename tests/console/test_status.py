@@ -4,11 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from contracts.lifecycle import Cause, Role, State, move
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from queues.database import transaction
 from queues.mover import Planned, Route, perform
 from queues.pauses import pause, scope_of
-from tests.line import Road, issue
+from tests.in_process import Road, issue
 
 WIDTH = 100
 
@@ -63,10 +63,10 @@ def test_a_pause_is_shown_with_who_why_and_how_to_lift_it(road: Road, cli: Any, 
 def test_dead_letters_make_check_fail(road: Road, cli: Any) -> None:
     road.take_in([issue(1)])
     worker = road.worker()
-    claim = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30).claim
+    claim = take(worker.context, FairShare(), worker.id, worker.name, "route", batch=1, seconds=30).claim
     [item] = claim.items
     route = Route((move("bury", claim.stage, State.LEASED),), "route", ("crash: gone",), cause=Cause.CRASH)
-    with transaction(worker.line.conn, item.workspace_id) as conn:
+    with transaction(worker.context.conn, item.workspace_id) as conn:
         perform(conn, [Planned(item.item_id, item.fence, route)], by="test")
     check = cli("status", "--check")
     assert check.exit_code == 1

@@ -14,9 +14,9 @@ from pipeline.startup.compose import Shop
 from queues.database import Connection, transaction
 from queues.lookup import Filter
 from queues.mover import Planned, Route, perform
-from tests.hands import intend, lease, push, waiting_for_a_person
-from tests.line import Road, issue
-from tests.people import ballot, look, person, propose
+from tests.in_process import Road, issue
+from tests.item_states import intend, lease, push, waiting_for_a_person
+from tests.reviews import ballot, look, person, propose
 
 
 def test_requeue_makes_items_that_wait_for_a_person_due_and_says_who(road: Road, admin: Connection, cli: Any) -> None:

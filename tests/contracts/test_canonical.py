@@ -8,7 +8,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
-from contracts.canonical import MAX_DEPTH, canonical, digest, is_within_depth, sha256_hex
+from contracts.canonical import MAX_JSON_LEVELS, canonical, digest, is_within_depth, sha256_hex
 from contracts.errors import BadInput
 
 EXACT = 2**53 - 1
@@ -103,8 +103,8 @@ def nested(levels):
 
 
 def test_depth_is_limited_and_a_hundred_thousand_levels_end_no_process():
-    assert canonical(nested(MAX_DEPTH)) == b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
-    for levels in (MAX_DEPTH + 1, 100_000):
+    assert canonical(nested(MAX_JSON_LEVELS)) == b"[" * MAX_JSON_LEVELS + b"]" * MAX_JSON_LEVELS
+    for levels in (MAX_JSON_LEVELS + 1, 100_000):
         with pytest.raises(BadInput) as refused:
             canonical(nested(levels))
         assert refused.value.instance_code == "canonical.depth"

@@ -8,7 +8,7 @@ from contracts.lifecycle import (
     ARCHIVED,
     BY_NUMBER,
     CEILINGS,
-    LINE,
+    CLAIMABLE_STAGES,
     MOVE_MEANS,
     MOVES,
     REASON_MEANS,
@@ -93,7 +93,7 @@ def test_from_everywhere_an_end_can_be_reached() -> None:
 def test_an_end_is_left_only_by_a_person_who_revives_a_dead_letter() -> None:
     leaving = [m for m in MOVES if m.from_state in TERMINAL]
     assert {(m.name, m.from_state) for m in leaving} == {("requeue", State.DEAD)}
-    assert {m.from_stage for m in leaving} == set(LINE)
+    assert {m.from_stage for m in leaving} == set(CLAIMABLE_STAGES)
     assert all(m.roles == {Role.OPERATE} for m in leaving)
     assert State.DEAD not in ARCHIVED
 
@@ -104,7 +104,7 @@ def test_a_lease_opens_by_claim_or_carry_and_by_nothing_else() -> None:
 
 
 def test_whatever_may_be_claimed_may_be_returned_expired_and_buried() -> None:
-    for stage in LINE:
+    for stage in CLAIMABLE_STAGES:
         leaving = {m.name for m in MOVES if source(m) == (stage, State.LEASED)}
         assert {"retry", "give_back", "expire", "bury"} <= leaving
 

@@ -13,8 +13,8 @@ import pytest
 from console.benchmarks.reference import write_file
 from pipeline.startup.compose import Shop
 from queues.database import Connection
-from tests.intakes import as_lines, batches, environment, item, reference_floor
-from tests.line import Result, Road, issue, merged
+from tests.in_process import Result, Road, issue, merged
+from tests.intake_processes import as_lines, batches, environment, item, reference_floor
 
 Cli = Callable[..., Result]
 ROWS = 3500

@@ -12,7 +12,7 @@ from contracts.lifecycle import Role
 from pipeline.floors.publish import publish_cell, publish_floor, read_floor
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import load_registry
-from tests.line import Road
+from tests.in_process import Road
 from workcells.examples import try_examples
 from workcells.registry import load_cell
 

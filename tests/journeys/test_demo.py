@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.line import Result
+from tests.in_process import Result
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "console" / "samples" / "tracker.jsonl"

@@ -16,8 +16,8 @@ from pipeline.startup.compose import Shop
 from pipeline.startup.setup import load_registry
 from pipeline.worker.advance import Mode
 from queues.database import Connection
-from tests.line import Clock, Road, issue, merged
-from tests.people import LATER, ballot, look, open_proposals, person
+from tests.in_process import Clock, Road, issue, merged
+from tests.reviews import LATER, ballot, look, open_proposals, person
 from tests.workcells.appliers.github_server import Cut, GitHubServer, Say
 
 TARGET = "acme/widgets#1"

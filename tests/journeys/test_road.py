@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from tests.line import Road, issue, merged
+from tests.in_process import Road, issue, merged
 
 LATER = datetime(2025, 6, 1, tzinfo=UTC)
 

@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 from artifacts.blobs import BlobStore, name_of
-from tests.line import Result
+from tests.in_process import Result
 from workcells.appliers import TargetUnavailable
 from workcells.appliers.tracker_files import locked
 

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 from queues.database import Connection, pin_plans
-from tests.line import Road, issue
+from tests.in_process import Road, issue
 
 CONTINUE = """
 INSERT INTO moves (item_id, workspace_id, at, no, fence, legal, actor)

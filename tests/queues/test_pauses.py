@@ -9,9 +9,9 @@ from contracts.errors import BadInput, NotFound
 from contracts.lifecycle import Role
 from queues.database import Connection
 from queues.pauses import pause, resume, scope_of, standing
-from tests.hands import in_the_cells_lane
-from tests.line import Clock, Road, issue
-from tests.people import look
+from tests.in_process import Clock, Road, issue
+from tests.item_states import in_the_cells_lane
+from tests.reviews import look
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from console.benchmarks.reference import write_file
 from contracts.lifecycle import Role
 from pipeline.startup.compose import Shop
 from queues.database import Connection
-from tests.intakes import reference_floor
-from tests.line import Road
+from tests.in_process import Road
+from tests.intake_processes import reference_floor
 
 BATCH = 50
 BACKLOG = 4_000
@@ -29,7 +29,7 @@ def read_entries(admin: Connection, road: Road) -> Counter[str]:
         assert time.monotonic() < deadline, "the session of an intake is still there"
         time.sleep(0.01)
     for role in (Role.PROPOSE, Role.APPLY):
-        road.worker(role).line.conn.execute("SELECT pg_stat_force_next_flush()")
+        road.worker(role).context.conn.execute("SELECT pg_stat_force_next_flush()")
     admin.execute("SELECT pg_stat_clear_snapshot()")
     rows = admin.execute("SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes WHERE schemaname = 'shopfloor'")
     return Counter(dict(rows.fetchall()))

@@ -15,10 +15,10 @@ from pipeline.access.tokens import ensure_actor, token_sha256
 from pipeline.review.inbox import Waiting
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import ensure_workspace
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from queues.database import Connection, transaction
-from tests.line import Road, issue
-from tests.people import look, person, propose
+from tests.in_process import Road, issue
+from tests.reviews import look, person, propose
 
 EVERYBODY = frozenset(role.value for role in Role)
 WRITES: dict[str, dict[str, str]] = {
@@ -354,7 +354,7 @@ def test_a_proposal_is_born_approved_only_where_the_pods_own_row_says_so(
 ) -> None:
     road.take_in([issue(77)])
     worker = road.worker()
-    [item] = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30).claim.items
+    [item] = take(worker.context, FairShare(), worker.id, worker.name, "route", batch=1, seconds=30).claim.items
 
     [single] = look(admin, "SELECT id FROM contracts WHERE name = 'issue_review'")
     [lenient] = look(
@@ -463,7 +463,7 @@ def test_nothing_is_called_applied_that_no_apply_has_applied(shop: Shop, admin: 
 def test_a_lease_is_ended_by_its_holder_alone(shop: Shop, admin: Connection, road: Road, workspace: UUID) -> None:
     road.take_in([issue(77)])
     worker = road.worker()
-    take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30)
+    take(worker.context, FairShare(), worker.id, worker.name, "route", batch=1, seconds=30)
     for statement in ("UPDATE claims SET until = clock()", "UPDATE workers SET stopped_at = clock()"):
         with shop.connect(Role.APPLY) as conn, conn.transaction(force_rollback=True):
             assert conn.execute(statement).rowcount == 0

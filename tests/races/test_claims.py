@@ -12,14 +12,14 @@ from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage, State, move
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import load_registry
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from pipeline.worker.inline import InlineWorker
 from queues import workers
 from queues.claims import claim_batch, give_back
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
-from tests.line import Clock, Road, issue
-from tests.people import look
+from tests.in_process import Clock, Road, issue
+from tests.reviews import look
 
 pytestmark = pytest.mark.races
 
@@ -133,7 +133,7 @@ def limit(admin: Connection, workspace: UUID, **most: int) -> None:
 
 
 def claimed(worker: InlineWorker) -> int:
-    return len(take(worker.line, Turns(), worker.id, worker.name, "route", batch=50, seconds=30).claim.items)
+    return len(take(worker.context, FairShare(), worker.id, worker.name, "route", batch=50, seconds=30).claim.items)
 
 
 def test_a_limit_holds_over_every_claim_and_pod_of_its_workspace(road: Road, admin: Connection, workspace: UUID) -> None:

@@ -15,8 +15,8 @@ from pipeline.review.clearances import Answer, decide
 from pipeline.startup.compose import Shop
 from pipeline.sweeper.duties import lapse_proposals
 from queues.database import Connection
-from tests.line import Clock, Road
-from tests.people import ballot, look, person, propose
+from tests.in_process import Clock, Road
+from tests.reviews import ballot, look, person, propose
 
 pytestmark = pytest.mark.races
 ROUNDS = 3

@@ -9,20 +9,20 @@ from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
 from pipeline.startup.compose import Shop
 from pipeline.worker.advance import Mode, advance
-from pipeline.worker.commit import Hand
+from pipeline.worker.commit import Committer
 from pipeline.worker.fair_share import Taken, take
 from queues import workers
 from queues.claims import claim_batch
 from queues.database import Connection, transaction
 from queues.leases import Heartbeat
-from tests.line import Clock, Road, issue
+from tests.in_process import Clock, Road, issue
 
 pytestmark = pytest.mark.races
 
 
 def _hold(road: Road, seconds: float = 5) -> Taken:
     worker = road.worker()
-    taken = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=10, seconds=seconds)
+    taken = take(worker.context, worker._turns, worker.id, worker.name, "route", batch=10, seconds=seconds)
     assert taken.claim.items
     return taken
 
@@ -35,8 +35,8 @@ def test_a_worker_whose_lease_was_expired_commits_nothing(road: Road, clock: Clo
     before = road.items()
 
     worker = road.worker()
-    hand = Hand(worker.name, worker.id, held.claim.id, set(worker.lanes).__contains__)
-    rings = set().union(*advance(worker.line, hand, held, Mode.FUSED))
+    hand = Committer(worker.name, worker.id, held.claim.id, set(worker.lanes).__contains__)
+    rings = set().union(*advance(worker.context, hand, held, Mode.FUSED))
 
     assert rings == set()
     assert road.items() == before
@@ -51,9 +51,9 @@ def test_a_worker_whose_items_were_taken_over_commits_nothing_of_theirs(road: Ro
     quick = _hold(road)
     assert quick.claim.items[0].fence == slow.claim.items[0].fence + 1
     worker = road.worker()
-    hand = Hand(worker.name, worker.id, slow.claim.id, set(worker.lanes).__contains__)
+    hand = Committer(worker.name, worker.id, slow.claim.id, set(worker.lanes).__contains__)
 
-    list(advance(worker.line, hand, slow, Mode.STRICT))
+    list(advance(worker.context, hand, slow, Mode.STRICT))
 
     [item] = road.items()
     assert (item["stage"], item["state"], item["fence"]) == ("route", "leased", quick.claim.items[0].fence)

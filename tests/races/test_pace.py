@@ -12,13 +12,13 @@ from pipeline.review.clearances import Answer, decide_all
 from pipeline.stages.pace import CLAIM_SECONDS, GROUP_SECONDS, LATE_SECONDS, Pace
 from pipeline.startup.compose import Shop
 from pipeline.worker.advance import Mode, advance
-from pipeline.worker.commit import Hand
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.commit import Committer
+from pipeline.worker.fair_share import FairShare, take
 from queues.database import Connection
 from queues.pauses import pause, resume, scope_of
-from tests.hands import in_the_cells_lane
-from tests.line import Road
-from tests.people import ballot, look, person, propose
+from tests.in_process import Road
+from tests.item_states import in_the_cells_lane
+from tests.reviews import ballot, look, person, propose
 
 SECONDS = 0.6
 """What one send takes here."""
@@ -70,8 +70,8 @@ def test_a_pause_holds_within_seconds_although_a_claim_of_slow_work_is_in_hand(
             paused_at = time.monotonic()
 
         worker = approved.worker(Role.APPLY)
-        slow = Slow(worker.line.appliers["tracker"], during)
-        worker.line.appliers = {"tracker": slow}
+        slow = Slow(worker.context.appliers["tracker"], during)
+        worker.context.appliers = {"tracker": slow}
 
         worker.run()
 
@@ -84,7 +84,7 @@ def test_a_pause_holds_within_seconds_although_a_claim_of_slow_work_is_in_hand(
         assert broken(shop) == []
 
         resume(conn, workspace, scope, by="ops")
-    worker.line.appliers = {"tracker": slow._inner}
+    worker.context.appliers = {"tracker": slow._inner}
     approved.run()
 
     assert approved.states()["archive/done"] == 28
@@ -96,10 +96,10 @@ def test_a_pause_holds_within_seconds_although_a_claim_of_slow_work_is_in_hand(
 def test_a_worker_that_is_told_to_stop_returns_what_it_has_not_begun(road: Road, admin: Connection) -> None:
     in_the_cells_lane(road, admin, 30)
     worker = road.worker()
-    taken = take(worker.line, Turns(), worker.id, worker.name, "cell.issue_review", batch=30, seconds=30)
-    hand = Hand(worker.name, worker.id, taken.claim.id, set(worker.lanes).__contains__, lambda: False)
+    taken = take(worker.context, FairShare(), worker.id, worker.name, "cell.issue_review", batch=30, seconds=30)
+    hand = Committer(worker.name, worker.id, taken.claim.id, set(worker.lanes).__contains__, lambda: False)
 
-    rings = set().union(*advance(worker.line, hand, taken, Mode.FUSED))
+    rings = set().union(*advance(worker.context, hand, taken, Mode.FUSED))
 
     assert rings == {"cell.issue_review"}
     done = road.states()["archive/done"]

@@ -10,8 +10,8 @@ from pipeline.access.tokens import token_sha256
 from pipeline.startup.compose import Shop
 from pipeline.sweeper.duties import sweep, upkeep
 from queues.database import Connection, transaction
-from tests.line import Clock, Road, issue
-from tests.people import person, propose
+from tests.in_process import Clock, Road, issue
+from tests.reviews import person, propose
 
 pytestmark = pytest.mark.races
 
@@ -22,7 +22,7 @@ def _claimed(road: Road, count: int) -> None:
     worker = road.worker()
     from pipeline.worker.fair_share import take
 
-    claim = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=count, seconds=5).claim
+    claim = take(worker.context, worker._turns, worker.id, worker.name, "route", batch=count, seconds=5).claim
     assert len(claim.items) == count
 
 
@@ -55,7 +55,7 @@ def test_a_lease_that_runs_out_three_times_ends_as_a_dead_letter_and_not_a_fourt
     from pipeline.worker.fair_share import take
 
     for expired in range(1, 4):
-        claim = take(worker.line, worker._turns, worker.id, worker.name, "route", batch=1, seconds=5).claim
+        claim = take(worker.context, worker._turns, worker.id, worker.name, "route", batch=1, seconds=5).claim
         assert len(claim.items) == 1
         clock.advance(seconds=6)
         assert road.sweep()["expired"] == 1

@@ -8,10 +8,10 @@ from contracts.lifecycle import Role
 from pipeline.floors.publish import floor_in_force, publish_floor
 from pipeline.startup.setup import ensure_workspace, load_registry
 from pipeline.worker import fair_share as turns
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from queues.database import Connection
-from tests.line import Road, issue
-from tests.people import look
+from tests.in_process import Road, issue
+from tests.reviews import look
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def test_who_comes_new_gets_a_turn_before_the_backlog_of_another_is_done(
 ) -> None:
     monkeypatch.setattr(turns, "_LOOK_SECONDS", 0.0)
     road.take_in([issue(number) for number in range(1, 61)])
-    worker, mine = road.worker(), Turns()
+    worker, mine = road.worker(), FairShare()
 
     def claimed() -> set[UUID]:
-        return {item.workspace_id for item in take(worker.line, mine, worker.id, worker.name, "route", batch=10, seconds=30).claim.items}
+        return {item.workspace_id for item in take(worker.context, mine, worker.id, worker.name, "route", batch=10, seconds=30).claim.items}
 
     assert claimed() == {workspace}
     assert claimed() == {workspace}
@@ -68,10 +68,10 @@ def test_a_workspace_with_many_pods_gets_no_more_than_one_with_a_single_one(
             [pod, workspace],
         )
     admin.execute("SET session_replication_role = origin")
-    worker, mine = road.worker(), Turns()
+    worker, mine = road.worker(), FairShare()
     counts: dict[UUID, int] = {workspace: 0, other: 0}
     for _ in range(4):
-        for item in take(worker.line, mine, worker.id, worker.name, "route", batch=32, seconds=30).claim.items:
+        for item in take(worker.context, mine, worker.id, worker.name, "route", batch=32, seconds=30).claim.items:
             counts[item.workspace_id] += 1
     assert counts[other] >= counts[workspace]
     assert look(admin, "SELECT count(DISTINCT pod_id) > 16 FROM queue WHERE state = 'leased'") == [True]

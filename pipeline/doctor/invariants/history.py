@@ -1,6 +1,6 @@
 """Invariants 2, 3, 4 and 14: what the moves of an item say about it."""
 
-from contracts.lifecycle import CEILINGS, MAX_DEPTH, TERMINAL
+from contracts.lifecycle import CEILINGS, MAX_HOPS, TERMINAL
 from pipeline.doctor.invariants.look import Look, Tally, tell
 from pipeline.doctor.invariants.pins import ROUND_CAUSES
 
@@ -67,7 +67,7 @@ def check_moves(look: Look, tally: Tally) -> None:
         "revivals": _REVIVALS,
         "afresh": _AFRESH,
         "default_rounds": sum(CEILINGS[cause] for cause in ROUND_CAUSES),
-        "max_depth": MAX_DEPTH,
+        "max_depth": MAX_HOPS,
     }
     tell(look, tally, _MOVES, values | look.pins.limits())
 

@@ -5,7 +5,7 @@ from string import Template
 
 from alembic import op
 from sqlalchemy import text
-from contracts.lifecycle import CEILINGS, LINE, MAX_DEPTH, MOVES, TERMINAL, Cause, Role, Stage, Wait, moves_of
+from contracts.lifecycle import CEILINGS, CLAIMABLE_STAGES, MAX_HOPS, MOVES, TERMINAL, Cause, Role, Stage, Wait, moves_of
 from contracts.proposals import ApplyState, ClearanceState, ProposalState
 from queues import predicates
 from queues.schema import OWNER, PREFIX, SCHEMA
@@ -48,7 +48,7 @@ def upgrade() -> None:
         "tenants": ", ".join(tenants),
         "hands": ", ".join(hands),
         "screens": ", ".join(name for name in tenants if name not in hands),
-        "stages": _listed((Stage.INTAKE, *LINE)),
+        "stages": _listed((Stage.INTAKE, *CLAIMABLE_STAGES)),
         "waits": _listed(Wait),
         "terminal": _listed(TERMINAL),
         "causes": _listed(Cause),
@@ -59,7 +59,7 @@ def upgrade() -> None:
         "movable": f"({MOVABLE})",
         "into_apply": ", ".join(str(move.number) for move in MOVES if move.to_stage is Stage.APPLY is not move.from_stage),
         "ceilings": " ".join(f"WHEN '{cause}' THEN {ceiling}" for cause, ceiling in CEILINGS.items()),
-        "max_depth": str(MAX_DEPTH),
+        "max_depth": str(MAX_HOPS),
         "move_policies": _move_policies(),
         "paused": predicates.PAUSED,
         "due": predicates.DUE,

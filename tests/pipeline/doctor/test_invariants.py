@@ -21,11 +21,11 @@ from pipeline.startup.compose import Shop
 from pipeline.startup.settings import Settings
 from pipeline.startup.setup import own_token
 from pipeline.worker.advance import Mode
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from queues.database import Connection, transaction
 from queues.database import connect as open_connection
 from queues.embedded import Services
-from tests.line import Road, clone_database, issue, merged
+from tests.in_process import Road, clone_database, issue, merged
 from tests.pipeline.doctor.breaks import BREAKS, DRAFT, ITS_BODY, READY
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes.catalogue import SHAPES
@@ -139,7 +139,7 @@ def leased(shop: Shop, tmp_path: Path) -> Iterator[str]:
     """The claim of a worker that took the two ready items and was never heard of again."""
     road = Road(shop, tmp_path, Mode.FUSED)
     worker = road.worker()
-    claim = take(worker.line, Turns(), worker.id, worker.name, "route", batch=10, seconds=30).claim
+    claim = take(worker.context, FairShare(), worker.id, worker.name, "route", batch=10, seconds=30).claim
     assert len(claim.items) == 2
     yield str(claim.id)
     road.close()
@@ -167,7 +167,7 @@ def test_a_claim_that_ran_out_is_the_sweepers_for_a_minute_and_then_stranded(sho
 def test_a_lane_may_stand_while_its_worker_is_busy_with_a_long_batch(shop: Shop, admin: Connection, tmp_path: Path) -> None:
     with closing(Road(shop, tmp_path, Mode.FUSED)) as road:
         worker = road.worker()
-        claim = take(worker.line, Turns(), worker.id, worker.name, "route", batch=1, seconds=30).claim
+        claim = take(worker.context, FairShare(), worker.id, worker.name, "route", batch=1, seconds=30).claim
         assert len(claim.items) == 1
         broken(admin, "DELETE FROM lane_minutes")
         broken(admin, "UPDATE queue SET due_at = due_at - interval '5 min', moved_at = moved_at - interval '5 min' WHERE state = 'ready'")

@@ -24,13 +24,13 @@ from pipeline.intake.reject_limit import RejectLimit, reject_limit
 from pipeline.intake.sources import open_source
 from pipeline.review.clearances import Answer, decide_all
 from pipeline.startup.setup import SERVICE, ensure_workspace
-from pipeline.worker.fair_share import Turns
+from pipeline.worker.fair_share import FairShare
 from pipeline.worker.fair_share import take as claim_batch
 from pipeline.worker.inline import InlineWorker
 from queues.database import Connection
-from tests.intakes import as_lines, batches, item, reference_floor, written
-from tests.line import Clock, Road, issue, merged
-from tests.people import ballot, person, propose
+from tests.in_process import Clock, Road, issue, merged
+from tests.intake_processes import as_lines, batches, item, reference_floor, written
+from tests.reviews import ballot, person, propose
 
 Connect = Callable[[Role], Connection]
 LATER = datetime(2025, 6, 1, tzinfo=UTC)
@@ -161,7 +161,7 @@ def test_revisions_that_are_no_instants_give_no_as_of(road: Road, admin: Connect
 
 def lease(worker: InlineWorker, lane: str) -> None:
     """Make a worker hold what is in a lane, and do nothing with it."""
-    claim = claim_batch(worker.line, Turns(), worker.id, worker.name, lane, batch=10, seconds=30).claim
+    claim = claim_batch(worker.context, FairShare(), worker.id, worker.name, lane, batch=10, seconds=30).claim
     assert len(claim.items) == 1
 
 

@@ -11,8 +11,8 @@ from pipeline.review.inbox import Waiting
 from pipeline.startup.compose import Shop
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
-from tests.line import Clock, Road
-from tests.people import ballot, look, person, propose
+from tests.in_process import Clock, Road
+from tests.reviews import ballot, look, person, propose
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pipeline.startup.settings import ELSEWHERE, KNOWN, PREFIX, Settings, descri
 from queues import schema
 from queues.database import Connection
 from queues.database import connect as open_connection
-from tests.line import Result
+from tests.in_process import Result
 
 Cli = Callable[..., Result]
 SECRET = "hunter2-hunter2"

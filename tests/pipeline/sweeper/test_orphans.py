@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from psycopg.errors import InsufficientPrivilege
 from artifacts.blobs import BlobStore
-from artifacts.orphans import GRACE_SECONDS, Blob, blobs, named, take_away, tidy
+from artifacts.orphans import GRACE_SECONDS, Blob, blobs, delete_blob, named, tidy
 from contracts.errors import Unavailable
 from contracts.lifecycle import Role
 from pipeline.startup.compose import Shop
 from pipeline.sweeper.orphaned_blobs import Collector, shared_with
 from queues.database import Connection
-from tests.line import Road
-from tests.people import look, propose
+from tests.in_process import Road
+from tests.reviews import look, propose
 
 ORPHAN = b"what a worker stored and did not live to name"
 
@@ -87,12 +87,12 @@ def test_a_blob_that_is_stored_again_after_the_database_was_asked_is_put_back(st
     before = seen(store)
     store.put(ORPHAN)
     young = path.stat().st_mtime_ns
-    assert not take_away(before)
+    assert not delete_blob(before)
     assert store.get(before.name) == ORPHAN
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     assert path.stat().st_mtime_ns == young
-    assert take_away(seen(store))
-    assert not take_away(before), "another sweeper was first"
+    assert delete_blob(seen(store))
+    assert not delete_blob(before), "another sweeper was first"
 
 
 def test_what_a_sweeper_died_with_in_its_hands_is_put_back_but_never_over_a_younger_file(store: BlobStore) -> None:

@@ -9,18 +9,18 @@ from contracts.identity import new_id
 from contracts.lifecycle import Cause, Role, State, Wait, move
 from pipeline.intake.batch_book import _hold
 from pipeline.startup.compose import Shop
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from queues.board.lanes import Board, Lane, read_board
 from queues.claims import Claim
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
 from queues.pauses import pause, scope_of
-from tests.line import Clock, Road, issue, merged
+from tests.in_process import Clock, Road, issue, merged
 
 
 def lease(road: Road, lane: str = "route", *, batch: int = 10) -> Claim:
     worker = road.worker()
-    claim = take(worker.line, Turns(), worker.id, worker.name, lane, batch=batch, seconds=30).claim
+    claim = take(worker.context, FairShare(), worker.id, worker.name, lane, batch=batch, seconds=30).claim
     assert claim.items
     return claim
 
@@ -28,7 +28,7 @@ def lease(road: Road, lane: str = "route", *, batch: int = 10) -> Claim:
 def leave(road: Road, claim: Claim, name: str, *, delay: float = 0, **more: Any) -> None:
     worker = road.worker()
     route = Route((move(name, claim.stage, State.LEASED),), claim.lane, **more)
-    with transaction(worker.line.conn, {item.workspace_id for item in claim.items}) as conn:
+    with transaction(worker.context.conn, {item.workspace_id for item in claim.items}) as conn:
         wishes = [Planned(item.item_id, item.fence, route, delay_seconds=delay) for item in claim.items]
         assert not perform(conn, wishes, by=worker.name).refused
 

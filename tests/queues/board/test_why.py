@@ -18,16 +18,16 @@ from pipeline.intake.intake import take_in
 from pipeline.intake.sources import open_source
 from pipeline.review.clearances import Answer, Ballot, decide
 from pipeline.startup.setup import SERVICE
-from pipeline.worker.fair_share import Turns, take
+from pipeline.worker.fair_share import FairShare, take
 from queues.board.dossier import history, read_dossier
-from queues.board.endings import lasting
+from queues.board.endings import format_duration
 from queues.board.why import SENTENCES, Why, why
 from queues.claims import Claim
 from queues.database import Connection, transaction
 from queues.lookup import find_item
 from queues.mover import Planned, Route, perform
 from queues.pauses import pause, scope_of
-from tests.line import Clock, Road, issue, merged
+from tests.in_process import Clock, Road, issue, merged
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes.catalogue import SHAPES
 
@@ -51,7 +51,7 @@ def ask(connect: Any, workspace: UUID) -> Ask:
 
 def lease(road: Road, lane: str = "route", role: Role = Role.PROPOSE) -> Claim:
     worker = road.worker(role)
-    claim = take(worker.line, Turns(), worker.id, worker.name, lane, batch=10, seconds=30).claim
+    claim = take(worker.context, FairShare(), worker.id, worker.name, lane, batch=10, seconds=30).claim
     assert claim.items
     return claim
 
@@ -60,7 +60,7 @@ def leave(road: Road, claim: Claim, name: str, *, role: Role = Role.PROPOSE, not
     """End the lease of a claim's items by a move within their stage."""
     worker = road.worker(role)
     route = Route((move(name, claim.stage, State.LEASED),), claim.lane, (note,), **more)
-    with transaction(worker.line.conn, {item.workspace_id for item in claim.items}) as conn:
+    with transaction(worker.context.conn, {item.workspace_id for item in claim.items}) as conn:
         moved = perform(
             conn,
             [Planned(item.item_id, item.fence, route, delay_seconds=delay) for item in claim.items],
@@ -178,7 +178,7 @@ def test_a_pause_on_a_cell_or_on_the_item_itself_is_named(road: Road, ask: Ask, 
     said = ask(1)
     assert said.type == (f"shopfloor resume item:{claim.items[0].item_id}",)
     worker = road.worker()
-    pin = worker.line.pin("issue_review")
+    pin = worker.context.pin("issue_review")
     again = perform_to_cell(road, said.item_id, pin, connect, workspace, conn)
     assert again
     assert ask(1).type == ("shopfloor resume cell:issue_review", f"shopfloor resume item:{said.item_id}")
@@ -190,7 +190,7 @@ def perform_to_cell(road: Road, item: UUID, pin: int, connect: Any, workspace: U
         operate.execute("UPDATE pauses SET lifted_at = clock(), lifted_by = 'ada' WHERE kind = 'item'")
     claim = lease(road)
     route = Route((move("hand_on", Stage.ROUTE, State.LEASED, Stage.WORKCELL),), "cell.issue_review", contract_id=pin)
-    conn = road.worker().line.conn
+    conn = road.worker().context.conn
     with transaction(conn, workspace):
         moved = perform(conn, [Planned(item, claim.items[0].fence, route)], by="test")
     pause(operate, workspace, scope_of(operate, workspace, f"item:{item}"), why="look at it", by="bea")
@@ -416,4 +416,4 @@ def test_another_workspace_does_not_find_it(road: Road, connect: Any) -> None:
     [(0.4, "0 s"), (-3, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2 h"), (200_000, "2 days")],
 )
 def test_durations_are_said_in_the_unit_that_fits(seconds: float, said: str) -> None:
-    assert lasting(seconds) == said
+    assert format_duration(seconds) == said

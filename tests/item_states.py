@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 from contracts.lifecycle import Cause, Stage, State, Wait, move
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
-from tests.line import Road, issue
-from tests.people import item_of, look
+from tests.in_process import Road, issue
+from tests.reviews import item_of, look
 
 _STANDS = "SELECT fence, stage, state, lane FROM queue WHERE item_id = %s"
 

@@ -11,12 +11,12 @@ from pipeline.review.clearances import Ballot
 from pipeline.review.inbox import Waiting, waiting
 from pipeline.startup.compose import Shop
 from queues.database import Connection
-from tests.line import Road, issue, merged
+from tests.in_process import Road, issue, merged
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes.catalogue import SHAPES
 
 LATER = datetime(2025, 6, 1, tzinfo=UTC)
-"""An as-of at which the rows of `tests.line` are old enough for the gate."""
+"""An as-of at which the rows of `tests.in_process` are old enough for the gate."""
 
 
 def person(shop: Shop, name: str, *roles: str, kind: str = "person") -> str:
