@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from contracts.attempts import CEILINGS, Cause
 from contracts.canonical import canonical, digest, sha256_hex
 from contracts.documents import Document, load_json, read_yaml
 from contracts.errors import BadContract, ExpressionFailed
 from contracts.excerpts import printable
 from contracts.expressions import Expression
-from contracts.lifecycle import CEILINGS, Cause
 from contracts.nouns import Finding
 from contracts.schemas import Validator, check_document, check_schema
 

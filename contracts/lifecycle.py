@@ -90,27 +90,6 @@ REASON_MEANS: dict[Reason, str] = {
 }
 
 
-class Cause(StrEnum):
-    """Why an attempt did not end well. Each cause has a counter and a ceiling of its own."""
-
-    CRASH = "crash"
-    TRANSIENT = "transient"
-    THROTTLE = "throttle"
-    CONTRACT = "contract"
-    QA = "qa"
-    DRIFT = "drift"
-
-
-CEILINGS: dict[Cause, int] = {
-    Cause.CRASH: 3,
-    Cause.TRANSIENT: 8,
-    Cause.THROTTLE: 50,
-    Cause.CONTRACT: 2,
-    Cause.QA: 2,
-    Cause.DRIFT: 3,
-}
-"""Attempts that may end for a cause before the item does; a contract may set others."""
-
 MAX_HOPS = 5
 """Hops from the first order that caused this one."""
 

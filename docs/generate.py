@@ -17,8 +17,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from contracts import errors  # noqa: E402 - the folder had to be on the path first
+from contracts.attempts import CEILINGS  # noqa: E402
 from contracts.expressions import FUNCTIONS  # noqa: E402
-from contracts.lifecycle import CEILINGS, CLAIMABLE_STAGES, MOVE_MEANS, MOVES, REASON_MEANS, Move, Reason, Stage, State  # noqa: E402
+from contracts.lifecycle import CLAIMABLE_STAGES, MOVE_MEANS, MOVES, REASON_MEANS, Move, Reason, Stage, State  # noqa: E402
 from docs import commands  # noqa: E402
 from pipeline.failpoints import POINTS  # noqa: E402
 from pipeline.startup.settings import ELSEWHERE, KNOWN  # noqa: E402

@@ -83,12 +83,23 @@ def transaction(
         yield conn
 
 
-def is_connection_error(error: Exception) -> bool:
-    """True for an error of the server or the connection, which says nothing about what was being written.
+_OUTAGES = ("08", "40", "53", "55P03", "57P", "58")
+"""SQLSTATE classes that say something of the server and nothing of a statement (PostgreSQL, appendix A): connection lost,
+rolled back for another's sake, out of disk, memory or connections, lock not granted in time, shut down, I/O error."""
 
-    PipelineAborted only says that an earlier statement of the same pipeline was refused: that one is about the work.
+
+def is_connection_error(error: Exception) -> bool:
+    """Return whether an error is the server's or the connection's, so that it says nothing about what was being written.
+
+    psycopg files more under OperationalError: a statement that was cancelled for its length, or a row too large for its
+    index. Those are about the work, and come back with it. So does PipelineAborted: an earlier statement of the same
+    pipeline was refused.
     """
-    return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) and not isinstance(error, psycopg.errors.PipelineAborted)
+    if isinstance(error, psycopg.InterfaceError):
+        return True
+    if not isinstance(error, psycopg.OperationalError) or isinstance(error, psycopg.errors.PipelineAborted):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(_OUTAGES)
 
 
 def first_line(error: Exception) -> str:

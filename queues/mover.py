@@ -6,7 +6,8 @@ from itertools import groupby
 from typing import NamedTuple
 from uuid import UUID
 
-from contracts.lifecycle import ARCHIVED, Cause, Move, Wait
+from contracts.attempts import Cause
+from contracts.lifecycle import ARCHIVED, Move, Wait
 from queues.database import Connection
 
 COUNTERS = {

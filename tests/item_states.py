@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-from contracts.lifecycle import Cause, Stage, State, Wait, move
+from contracts.attempts import Cause
+from contracts.lifecycle import Stage, State, Wait, move
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
 from tests.in_process import Road, issue

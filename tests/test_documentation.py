@@ -10,7 +10,8 @@ import click
 import pytest
 from console.shell import cli
 from contracts import errors
-from contracts.lifecycle import MOVE_MEANS, MOVES, Cause, Reason, Stage, State
+from contracts.attempts import Cause
+from contracts.lifecycle import MOVE_MEANS, MOVES, Reason, Stage, State
 from docs import commands, generate
 from pipeline.access.tokens import ROLES
 from pipeline.failpoints import POINTS

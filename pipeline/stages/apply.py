@@ -14,11 +14,12 @@ from uuid import UUID
 import psycopg
 from artifacts.blobs import need_bodies
 from artifacts.shelf import Body
+from contracts.attempts import CEILINGS, Cause
 from contracts.canonical import canonical
 from contracts.envelope import action_id, action_of, differing
 from contracts.errors import ShopfloorError, Unavailable
 from contracts.identity import new_id
-from contracts.lifecycle import CEILINGS, DRIFT, Cause, Stage, Wait
+from contracts.lifecycle import DRIFT, Stage, Wait
 from contracts.nouns import Action, Finding
 from contracts.proposals import ApplyState, ProposalState
 from pipeline.failpoints import failpoint

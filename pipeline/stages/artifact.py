@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from artifacts.blobs import store_of
 from artifacts.shelf import Artifact, EvidenceRow, Input
+from contracts.attempts import Cause
 from contracts.canonical import canonical
 from contracts.identity import new_id
-from contracts.lifecycle import Cause, Stage
+from contracts.lifecycle import Stage
 from contracts.nouns import Citation, Finding, Proposal
 from pipeline.stages.context import StageContext
 from pipeline.stages.products import finding_row, load_products

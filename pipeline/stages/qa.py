@@ -7,13 +7,14 @@ from uuid import UUID
 
 from artifacts.blobs import store_of
 from artifacts.shelf import Artifact, Body, ProposalRow, Record, Verdict
+from contracts.attempts import Cause
 from contracts.canonical import canonical
 from contracts.contract import Uncertainty
 from contracts.envelope import ENVELOPE_KIND, seal
 from contracts.errors import ExpressionFailed
 from contracts.identity import new_id
 from contracts.language import Check, Contract
-from contracts.lifecycle import CLEAR, Cause, Stage, State, Wait, lane_of, move
+from contracts.lifecycle import CLEAR, Stage, State, Wait, lane_of, move
 from contracts.nouns import Citation, Finding, Outcome, Proposal
 from pipeline.stages.context import StageContext
 from pipeline.stages.products import finding_row, load_products

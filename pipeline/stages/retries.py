@@ -3,8 +3,8 @@
 import random
 from typing import Any
 
+from contracts.attempts import Cause
 from contracts.errors import StoreUnavailable
-from contracts.lifecycle import Cause
 from pipeline.stages.work import Step, Work, stay
 from queues.claims import Claimed
 from queues.mover import COUNTERS

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from contracts.lifecycle import Cause, Stage, Wait, lane_of
+from contracts.attempts import Cause
+from contracts.lifecycle import Stage, Wait, lane_of
 from pipeline.stages.context import StageContext
 from pipeline.stages.retries import counted
 from pipeline.stages.work import Step, Work, onward, stay

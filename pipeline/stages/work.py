@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from artifacts.shelf import Record
-from contracts.lifecycle import Cause, Move, Stage, State, Wait, move
+from contracts.attempts import Cause
+from contracts.lifecycle import Move, Stage, State, Wait, move
 from contracts.nouns import Evidence, Finding, Outcome
 from contracts.proposals import ApplyState, ProposalState
 from queues.claims import Claimed

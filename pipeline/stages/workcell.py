@@ -7,10 +7,11 @@ from uuid import UUID
 
 from artifacts.blobs import name_of
 from artifacts.shelf import Attempt, Body
+from contracts.attempts import Cause
 from contracts.canonical import canonical
 from contracts.errors import BadInput, Denied, ShopfloorError
 from contracts.language import OUTCOMES
-from contracts.lifecycle import Cause, Stage, Wait
+from contracts.lifecycle import Stage, Wait
 from contracts.nouns import Draft, Escalation, Finding, NeedInfo, Outcome, Proposal, Refusal
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import StageContext

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from contracts.attempts import CEILINGS, Cause
 from contracts.errors import ShopfloorError
-from contracts.lifecycle import CEILINGS, LAPSE, RELEASE, Cause, Role, Stage, State, lane_of, move
+from contracts.lifecycle import LAPSE, RELEASE, Role, Stage, State, lane_of, move
 from contracts.proposals import ClearanceState
 from pipeline.failpoints import failpoint
 from pipeline.intake.batch_book import fail_abandoned

@@ -6,8 +6,9 @@ from enum import StrEnum
 from uuid import UUID
 
 import structlog
+from contracts.attempts import CEILINGS
 from contracts.errors import LeaseLost, ShopfloorError, Unavailable
-from contracts.lifecycle import CEILINGS, CLAIMABLE_STAGES, Stage, State, move
+from contracts.lifecycle import CLAIMABLE_STAGES, Stage, State, move
 from pipeline.failpoints import failpoint
 from pipeline.stages import apply, archive, artifact, qa, rework, route, workcell
 from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true

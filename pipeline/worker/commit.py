@@ -14,8 +14,9 @@ import psycopg
 from artifacts import shelf
 from artifacts.blobs import ROW_BYTES
 from artifacts.shelf import Body, ProposalRow
+from contracts.attempts import CEILINGS
 from contracts.errors import ShopfloorError
-from contracts.lifecycle import ARCHIVED, CEILINGS, Stage, State, move
+from contracts.lifecycle import ARCHIVED, Stage, State, move
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true
 from pipeline.stages.retries import accident, cause_of, counted_once_more

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from contracts.lifecycle import CEILINGS, Cause, Stage, State, move
+from contracts.attempts import CEILINGS, Cause
+from contracts.lifecycle import Stage, State, move
 from pipeline.stages.retries import backoff_seconds
 from queues.claims import close_if_empty
 from queues.database import Connection

@@ -10,7 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.rows import dict_row
-from contracts.lifecycle import CEILINGS, Reason, State
+from contracts.attempts import CEILINGS
+from contracts.lifecycle import Reason, State
 from queues.board.endings import Explanation, explain_archived, explain_dead, format_duration, one_row
 from queues.board.waits import explain_approval, explain_dependency, explain_human, explain_unknown
 from queues.database import Connection

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import pytest
 from console.benchmarks.reference import row
+from contracts.attempts import CEILINGS, Cause
 from contracts.floor import parse_floor
-from contracts.lifecycle import CEILINGS, Cause, Role
+from contracts.lifecycle import Role
 from contracts.nouns import Draft, Outcome
 from pipeline import failpoints
 from pipeline.access.tokens import ensure_actor, issue_token

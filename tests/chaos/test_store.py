@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from artifacts.blobs import ROW_BYTES
+from contracts.attempts import CEILINGS, Cause
 from contracts.errors import StoreUnavailable
-from contracts.lifecycle import CEILINGS, Cause
 from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.chaos.account import violations

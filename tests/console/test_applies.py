@@ -6,8 +6,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from contracts.attempts import Cause
 from contracts.errors import Conflict, Denied
-from contracts.lifecycle import Cause, Role, Wait
+from contracts.lifecycle import Role, Wait
 from pipeline.review.applies import find_apply, probe_again, resolve
 from pipeline.review.clearances import Answer, decide
 from pipeline.review.inbox import Waiting

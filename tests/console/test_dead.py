@@ -4,7 +4,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from contracts.lifecycle import Cause, Role
+from contracts.attempts import Cause
+from contracts.lifecycle import Role
 from pipeline.review.clearances import Answer, decide
 from pipeline.startup.compose import Shop
 from queues.database import Connection

@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import UUID
 
-from contracts.lifecycle import Cause, Role, State, move
+from contracts.attempts import Cause
+from contracts.lifecycle import Role, State, move
 from pipeline.worker.fair_share import FairShare, take
 from queues.database import transaction
 from queues.mover import Planned, Route, perform

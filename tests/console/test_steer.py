@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from psycopg.errors import InsufficientPrivilege
-from contracts.lifecycle import APPROVE, Cause, Role
+from contracts.attempts import Cause
+from contracts.lifecycle import APPROVE, Role
 from pipeline.operations import payloads, steering
 from pipeline.operations.selection import picked_by_rule
 from pipeline.review.clearances import Answer, decide

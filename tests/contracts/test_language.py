@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from contracts.attempts import CEILINGS, Cause
 from contracts.canonical import canonical
 from contracts.contract import Contract, parse_contract, read_contract
 from contracts.errors import BadContract, ExpressionFailed, NotFound
 from contracts.language import load_cell_folder
-from contracts.lifecycle import CEILINGS, Cause
 from contracts.nouns import Proposal, Refusal
 
 CONTRACT = """\

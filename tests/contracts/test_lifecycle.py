@@ -4,16 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from contracts.attempts import CEILINGS, Cause
 from contracts.lifecycle import (
     ARCHIVED,
     BY_NUMBER,
-    CEILINGS,
     CLAIMABLE_STAGES,
     MOVE_MEANS,
     MOVES,
     REASON_MEANS,
     TERMINAL,
-    Cause,
     Move,
     Reason,
     Role,

@@ -1,6 +1,7 @@
 """Invariants 2, 3, 4 and 14: what the moves of an item say about it."""
 
-from contracts.lifecycle import CEILINGS, MAX_HOPS, TERMINAL
+from contracts.attempts import CEILINGS
+from contracts.lifecycle import MAX_HOPS, TERMINAL
 from pipeline.doctor.invariants.look import Look, Tally, tell
 from pipeline.doctor.invariants.pins import ROUND_CAUSES
 

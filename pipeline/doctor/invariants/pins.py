@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from contracts.attempts import CEILINGS, Cause
 from contracts.errors import BadInput
 from contracts.language import Contract, parse_contract
-from contracts.lifecycle import CEILINGS, Cause
 from queues.database import Connection
 
 ROUND_CAUSES = (Cause.CONTRACT, Cause.QA, Cause.DRIFT)

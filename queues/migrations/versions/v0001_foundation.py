@@ -5,7 +5,8 @@ from string import Template
 
 from alembic import op
 from sqlalchemy import text
-from contracts.lifecycle import CEILINGS, CLAIMABLE_STAGES, MAX_HOPS, MOVES, TERMINAL, Cause, Role, Stage, Wait, moves_of
+from contracts.attempts import CEILINGS, Cause
+from contracts.lifecycle import CLAIMABLE_STAGES, MAX_HOPS, MOVES, TERMINAL, Role, Stage, Wait, moves_of
 from contracts.proposals import ApplyState, ClearanceState, ProposalState
 from queues import predicates
 from queues.schema import OWNER, PREFIX, SCHEMA

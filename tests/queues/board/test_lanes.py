@@ -5,8 +5,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from contracts.attempts import Cause
 from contracts.identity import new_id
-from contracts.lifecycle import Cause, Role, State, Wait, move
+from contracts.lifecycle import Role, State, Wait, move
 from pipeline.intake.batch_book import _hold
 from pipeline.startup.compose import Shop
 from pipeline.worker.fair_share import FairShare, take

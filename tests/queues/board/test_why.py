@@ -8,10 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from contracts.attempts import Cause
 from contracts.envelope import action_id
 from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
-from contracts.lifecycle import Cause, Reason, Role, Stage, State, Wait, move
+from contracts.lifecycle import Reason, Role, Stage, State, Wait, move
 from pipeline.access.tokens import ensure_actor, issue_token
 from pipeline.intake.from_file import open_intake
 from pipeline.intake.intake import take_in
