@@ -9,6 +9,7 @@ from contracts.documents import load_yaml
 from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import CLAIMABLE_STAGES, Stage
+from queues.audit import record_audit
 from queues.database import Connection, transaction
 from queues.lookup import find_item
 
@@ -120,7 +121,7 @@ def pause(conn: Connection, workspace: UUID, scope: Scope, *, why: str, by: str,
             "INSERT INTO pauses (id, workspace_id, kind, scope, why, actor, until) VALUES (%s, %s, %s, %s, %s, %s, %s)",
             [made, scope.workspace_id, scope.kind, scope.value, why.strip(), by, until],
         )
-        _audit(conn, scope, by, "pause", why)
+        record_audit(conn, scope.workspace_id, by=by, action="pause", about=f"{scope.kind}:{scope.value}", payload=why)
     return made
 
 
@@ -140,15 +141,9 @@ def resume(conn: Connection, workspace: UUID, scope: Scope, *, by: str) -> int:
         ).fetchall()
         if not lifted:
             raise NotFound("no pause stands on this scope", hint="shopfloor pause list", code="pause.none")
-        _audit(conn, scope, by, "resume", f"{len(lifted)} lifted")
+        about, payload = f"{scope.kind}:{scope.value}", f"{len(lifted)} lifted"
+        record_audit(conn, scope.workspace_id, by=by, action="resume", about=about, payload=payload)
     return len(lifted)
-
-
-def _audit(conn: Connection, scope: Scope, by: str, action: str, payload: str) -> None:
-    conn.execute(
-        "SELECT record_audit(%s, %s, %s, %s, %s)",
-        [scope.workspace_id, by, action, f"{scope.kind}:{scope.value}", payload],
-    )
 
 
 _ACTIVE = """

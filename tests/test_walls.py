@@ -208,3 +208,8 @@ def test_files_stay_small_enough_to_read() -> None:
 def test_the_rooms_are_the_folders_that_there_are() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert packages == set(MAY_IMPORT)
+
+
+def test_an_act_is_audited_through_one_function() -> None:
+    strays = [f"{name_of(path)}:{line}" for path in OUR_MODULES for line, text in strings_of(path) if "record_audit(" in text]
+    assert [stray.partition(":")[0] for stray in strays] == ["queues/audit.py"]

@@ -7,6 +7,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from contracts.errors import Conflict, NotFound
 from pipeline.access.tokens import ensure_actor, token_sha256
+from queues.audit import record_audit
 from queues.database import Connection, transaction
 
 
@@ -23,10 +24,10 @@ def admit_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, role
             if not enable:
                 raise Conflict(f"{name} is disabled", hint="bring them back with --enable", code="actor.disabled")
             conn.execute("UPDATE actors SET disabled_at = NULL WHERE name = %s", [name])
-            _audit(conn, workspace, by, "actor.enable", name, "")
+            record_audit(conn, workspace, by=by, action="actor.enable", about=name)
         actor = ensure_actor(conn, workspace, name, kind=kind, roles=tuple(roles))
         if roles:
-            _audit(conn, workspace, by, "actor.roles", name, " ".join(sorted(roles)))
+            record_audit(conn, workspace, by=by, action="actor.roles", about=name, payload=" ".join(sorted(roles)))
     return actor
 
 
@@ -37,7 +38,7 @@ def disable_actor(conn: Connection, workspace: UUID, name: str, *, by: str) -> N
         if row is None:
             raise NotFound(f"no actor {name[:80]!r} in this workspace", hint="shopfloor token list")
         conn.execute("UPDATE tokens SET revoked_at = clock() WHERE actor_id = %s AND revoked_at IS NULL", [row[0]])
-        _audit(conn, workspace, by, "actor.disable", name, "")
+        record_audit(conn, workspace, by=by, action="actor.disable", about=name)
 
 
 def roles_of(conn: Connection, token: str) -> tuple[str, ...]:
@@ -70,7 +71,3 @@ def tokens(conn: Connection, workspace: UUID, *, every: bool, most: int) -> list
     """Return what may be known of tokens, those that hold no more with `every` alone; never a token or its hash."""
     with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(_TOKENS, {"every": every, "most": most}).fetchall()
-
-
-def _audit(conn: Connection, workspace: UUID, by: str, action: str, name: str, payload: str) -> None:
-    conn.execute("SELECT record_audit(%s, %s, %s, %s, %s)", [workspace, by, action, name, payload])

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from contracts.errors import BadInput, Denied, NotFound
 from contracts.identity import new_id
+from queues.audit import record_audit
 from queues.database import Connection, transaction
 
 ROLES = ("submitter", "reviewer", "operator", "author", "reader", "admin")
@@ -59,7 +60,7 @@ def issue_token(conn: Connection, workspace: UUID, actor: UUID, *, label: str, b
             "INSERT INTO tokens (id, workspace_id, actor_id, sha256, label, expires_at) VALUES (%s, %s, %s, %s, %s, clock() + make_interval(days => %s))",
             [token_id, workspace, actor, token_sha256(token), label, days],
         )
-        conn.execute("SELECT record_audit(%s, %s, 'token.new', %s, %s)", [workspace, by, str(token_id), label])
+        record_audit(conn, workspace, by=by, action="token.new", about=str(token_id), payload=label)
     return token
 
 
@@ -83,4 +84,4 @@ def revoke_token(conn: Connection, workspace: UUID, token_id: UUID, *, by: str) 
         )
         if not done.rowcount:
             raise NotFound(f"no live token {token_id} in this workspace", hint="shopfloor token list")
-        conn.execute("SELECT record_audit(%s, %s, 'token.revoke', %s, '')", [workspace, by, str(token_id)])
+        record_audit(conn, workspace, by=by, action="token.revoke", about=str(token_id))

@@ -8,6 +8,7 @@ from contracts.errors import BadContract, BadFloor, NotFound
 from contracts.floor import Floor, Flow, parse_floor
 from contracts.identity import new_id
 from contracts.language import Contract
+from queues.audit import record_audit
 from queues.database import Connection, now, transaction
 from workcells.appliers import NAMES as APPLIERS
 from workcells.appliers import applier_class
@@ -42,7 +43,7 @@ def publish_cell(conn: Connection, cell: Cell, *, by: str) -> bool:
                 [contract.name, str(contract.version), sha256, contract.body, by],
             ).fetchone()
             assert row is not None
-            conn.execute("SELECT record_audit(NULL, %s, 'contract.publish', %s, %s)", [by, contract.key, contract.sha256])
+            record_audit(conn, None, by=by, action="contract.publish", about=contract.key, payload=contract.sha256)
         source = bytes.fromhex(cell.source.sha256)
         conn.execute(
             "INSERT INTO cells (contract_id, source_sha256, soul) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
@@ -104,7 +105,7 @@ def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Reg
             "INSERT INTO floors (id, workspace_id, sha256, body, published_by) VALUES (%s, %s, %s, %s, %s)",
             [floor_id, workspace, bytes.fromhex(floor.sha256), floor.body, by],
         )
-        conn.execute("SELECT record_audit(%s, %s, 'floor.publish', %s, %s)", [workspace, by, str(floor_id), floor.sha256])
+        record_audit(conn, workspace, by=by, action="floor.publish", about=str(floor_id), payload=floor.sha256)
     return PublishedFloor(floor_id, floor)
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 from contracts.errors import Conflict, NotFound
-from pipeline.operations.steering import CHUNK, Steered, audit, not_dead_error
+from pipeline.operations.steering import CHUNK, Steered, not_dead_error
+from queues.audit import record_audit_of_items
 from queues.database import Connection, transaction
 from queues.lookup import find_item
 from queues.marks import file_dead
@@ -144,7 +145,7 @@ def prune(conn: Connection, workspace: UUID, items: Sequence[UUID], *, by: str, 
             if taken and not dry_run:
                 conn.execute("SELECT void_proposals(%s, 'cancelled')", [taken])
                 file_dead(conn, taken)
-                audit(conn, workspace, by, "prune", taken, why)
+                record_audit_of_items(conn, workspace, by=by, action="prune", items=taken, why=why)
     for item in items:
         missing = NotFound(f"no dead letter {item} in this workspace", hint="shopfloor dead list")
         results.setdefault(item, Steered(item, "", error=missing))

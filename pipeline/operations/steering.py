@@ -12,6 +12,7 @@ from uuid import UUID
 from contracts.errors import Conflict, NotFound, ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import RETURN, Stage, State, Wait, lane_of, move
+from queues.audit import record_audit_of_items
 from queues.database import Connection, transaction
 from queues.marks import reset_attempts
 from queues.mover import Planned, Route, perform
@@ -225,7 +226,7 @@ def _carry_out(conn: Connection, workspace: UUID, able: Sequence[tuple[LockedIte
     perform(conn, [wish for _, wish in able], by=act.by)
     if act.is_new_run:
         reset_attempts(conn, ids)
-    audit(conn, workspace, act.by, act.name, ids, act.why)
+    record_audit_of_items(conn, workspace, by=act.by, action=act.name, items=ids, why=act.why)
 
 
 def _not_on_line(conn: Connection, items: set[UUID]) -> dict[UUID, Steered]:
@@ -239,10 +240,3 @@ def _not_on_line(conn: Connection, items: set[UUID]) -> dict[UUID, Steered]:
     for item in items - found.keys():
         found[item] = Steered(item, "", error=NotFound(f"no item {item} in this workspace", hint="shopfloor items"))
     return found
-
-
-def audit(conn: Connection, workspace: UUID, by: str, action: str, items: Sequence[UUID], why: str) -> None:
-    """Record one act on many items as one audit row, in the caller's transaction."""
-    about = str(items[0]) if len(items) == 1 else f"{len(items)} items"
-    payload = f"{why}\n{','.join(map(str, items))}".strip()
-    conn.execute("SELECT record_audit(%s, %s, %s, %s, %s)", [workspace, by, f"steer.{action}", about, payload])

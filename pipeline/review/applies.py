@@ -13,6 +13,7 @@ from contracts.errors import Conflict, Denied, NotFound
 from contracts.lifecycle import Stage, State, move
 from pipeline.access.refusals import Refusals, explain
 from pipeline.access.tokens import token_sha256
+from queues.audit import record_audit
 from queues.board.dossier import decoded
 from queues.database import Connection, transaction
 from queues.marks import reset_attempts
@@ -92,7 +93,7 @@ def probe_again(conn: Connection, workspace: UUID, one: Mapping[str, Any], *, by
     """Make the item of an unfinished apply due, so that the apply lane asks the target before anything else; return the lane."""
     with transaction(conn, workspace):
         lane = _due(conn, one, by=by, note="asked to probe again")
-        conn.execute("SELECT record_audit(%s, %s, 'apply.probe', %s, '')", [workspace, by, str(one["id"])])
+        record_audit(conn, workspace, by=by, action="apply.probe", about=str(one["id"]))
     return lane
 
 
