@@ -11,6 +11,7 @@ from contracts.identity import new_id
 from contracts.lifecycle import CLAIMABLE_STAGES, Stage
 from queues.audit import record_audit
 from queues.database import Connection, transaction
+from queues.floors import newest_floors
 from queues.lookup import find_item
 
 KINDS = {
@@ -26,6 +27,8 @@ KINDS = {
 """The scopes that can be paused, as people type them."""
 
 _NAMED = ("pod", "flow", "lane", "cell", "order", "item")
+_FLOORS = 50
+"""Floors that are searched for a flow, the newest first: items of one that was dropped may still be in progress."""
 _LANE = re.compile(r"[a-z][a-z0-9_.-]{0,80}")
 
 
@@ -97,9 +100,8 @@ def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
 
 
 def is_flow(conn: Connection, name: str) -> bool:
-    """Return whether a floor that was ever in force has a flow of this name. Call inside a transaction over the workspace."""
-    floors = conn.execute("SELECT id, body FROM floors ORDER BY published_at DESC LIMIT 50").fetchall()
-    return any(name in load_yaml(body, f"floor {floor}").get("flows", {}) for floor, body in floors)
+    """Return whether one of the newest floors has a flow of this name. Call inside a transaction over the workspace."""
+    return any(name in load_yaml(row.body, f"floor {row.id}").get("flows", {}) for row in newest_floors(conn, each=_FLOORS))
 
 
 def _flow(conn: Connection, workspace: UUID, name: str) -> str:

@@ -3,14 +3,16 @@
 import ctypes
 
 from contracts.errors import BadInput
-from contracts.floor import Floor, parse_floor
+from contracts.floor import Floor
 from contracts.lifecycle import CLAIMABLE_STAGES, Role, Stage, stage_of
+from pipeline.floors.publish import published_floor
 from pipeline.startup.appliers import opened
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import load_registry
 from pipeline.worker.inline import lanes_of
 from pipeline.worker.process import Worker
 from queues.database import Connection, transaction
+from queues.floors import newest_floors
 from workcells.appliers import NAMES as APPLIERS
 from workcells.registry import Registry
 
@@ -54,7 +56,4 @@ def floors_in_force(conn: Connection) -> list[Floor]:
     """Return the newest floor of every workspace."""
     workspaces = [workspace for (workspace,) in conn.execute("SELECT id FROM all_workspaces()")]
     with transaction(conn, workspaces):
-        rows = conn.execute(
-            "SELECT DISTINCT ON (workspace_id) id, body FROM floors ORDER BY workspace_id, published_at DESC, id DESC"
-        ).fetchall()
-    return [parse_floor(body.decode(), f"floor {floor_id}") for floor_id, body in rows]
+        return [published_floor(row).floor for row in newest_floors(conn)]

@@ -10,6 +10,7 @@ from contracts.identity import new_id
 from contracts.language import Contract
 from queues.audit import record_audit
 from queues.database import Connection, now, transaction
+from queues.floors import FloorRow, newest_floors
 from workcells.appliers import NAMES as APPLIERS
 from workcells.appliers import applier_class
 from workcells.registry import Cell, Registry
@@ -83,9 +84,8 @@ def publish_floor(conn: Connection, workspace: UUID, floor: Floor, registry: Reg
     check_floor(floor, registry)
     with transaction(conn, workspace):
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"floor {workspace}"])
-        current = _current(conn, workspace)
-        if current is not None and current[1] == bytes.fromhex(floor.sha256):
-            return PublishedFloor(current[0], floor)
+        if any(row.sha256 == bytes.fromhex(floor.sha256) for row in newest_floors(conn)):
+            return floor_in_force(conn, workspace)
         for name, autonomy in floor.pods.items():
             conn.execute(
                 "INSERT INTO pods (id, workspace_id, name, autonomy) VALUES (%s, %s, %s, %s) "
@@ -136,19 +136,18 @@ def _check_fit(flow: Flow, contract: Contract) -> None:
             raise BadFloor(f"{at}, resting on {', '.join(unseen)}, which applier {flow.applier} cannot read: it reads {readable}")
 
 
-def _current(conn: Connection, workspace: UUID) -> tuple[UUID, bytes, bytes] | None:
-    return conn.execute(
-        "SELECT id, sha256, body FROM floors WHERE workspace_id = %s ORDER BY published_at DESC, id DESC LIMIT 1", [workspace]
-    ).fetchone()
-
-
 def floor_in_force(conn: Connection, workspace: UUID) -> PublishedFloor:
     """Return the newest published floor of a workspace. Raises NotFound when there is none."""
     with transaction(conn, workspace):
-        row = _current(conn, workspace)
-    if row is None:
+        rows = newest_floors(conn)
+    if not rows:
         raise NotFound("this workspace has no floor", hint="shopfloor up")
-    return PublishedFloor(row[0], parse_floor(row[2].decode(), f"floor {row[0]}"))
+    return published_floor(rows[0])
+
+
+def published_floor(row: FloorRow) -> PublishedFloor:
+    """Return the floor that a row holds."""
+    return PublishedFloor(row.id, parse_floor(row.body.decode(), f"floor {row.id}"))
 
 
 def floor_file(path: Path | None) -> Path | None:

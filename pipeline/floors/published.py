@@ -7,16 +7,13 @@ from psycopg.rows import dict_row
 from contracts.errors import BadInput, NotFound
 from contracts.language import Contract, Version, parse_contract
 from queues.database import Connection, transaction
+from queues.floors import newest_floors
 
 _CONTRACTS = """
 SELECT k.name, k.version, encode(k.sha256, 'hex') AS sha256, k.published_at, k.published_by,
        (SELECT count(*) FROM cells c WHERE c.contract_id = k.id) AS sources,
        (SELECT count(*) FROM queue q WHERE q.contract_id = k.id) AS on_the_line, k.body
   FROM contracts k WHERE %(name)s::text IS NULL OR k.name = %(name)s
-"""
-_FLOORS = """
-SELECT id, encode(sha256, 'hex') AS sha256, published_at, published_by, body FROM floors
- WHERE workspace_id = %s ORDER BY published_at DESC, id DESC LIMIT %s
 """
 _PREFIX_CHARS = 4
 
@@ -56,8 +53,18 @@ def _order(version: str) -> Version:
 
 def floors(conn: Connection, workspace: UUID, *, most: int) -> list[dict[str, Any]]:
     """Return the floors that were put in force in a workspace, the newest first: the one in force."""
-    with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(_FLOORS, [workspace, most]).fetchall()
+    with transaction(conn, workspace):
+        rows = newest_floors(conn, each=most)
+    return [
+        {
+            "id": row.id,
+            "sha256": row.sha256.hex(),
+            "published_at": row.published_at,
+            "published_by": row.published_by,
+            "body": row.body,
+        }
+        for row in rows
+    ]
 
 
 def floor_version(conn: Connection, workspace: UUID, wanted: str | None) -> dict[str, Any]:

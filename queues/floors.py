@@ -1,0 +1,38 @@
+"""Floors as rows: which one is in force, and which ones were. A floor is in force until a newer one is published."""
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from psycopg.rows import class_row
+from queues.database import Connection
+
+
+class FloorRow(NamedTuple):
+    """One published floor; `body` is its canonical text."""
+
+    workspace_id: UUID
+    id: UUID
+    sha256: bytes
+    body: bytes
+    published_at: datetime
+    published_by: str
+
+
+_NEWEST = """
+SELECT f.workspace_id,
+       f.id,
+       f.sha256,
+       f.body,
+       f.published_at,
+       f.published_by
+  FROM unnest(workspaces_in_use()) AS w (id)
+ CROSS JOIN LATERAL (SELECT * FROM floors WHERE workspace_id = w.id ORDER BY published_at DESC, id DESC LIMIT %s) f
+ ORDER BY f.workspace_id, f.published_at DESC, f.id DESC
+"""
+
+
+def newest_floors(conn: Connection, *, each: int = 1) -> list[FloorRow]:
+    """Return the newest `each` floors of every workspace of the transaction, newest first: the first is the one in force."""
+    with conn.cursor(row_factory=class_row(FloorRow)) as cursor:
+        return cursor.execute(_NEWEST, [each]).fetchall()
