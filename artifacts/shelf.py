@@ -34,6 +34,8 @@ class Attempt(NamedTuple):
     input_sha256: bytes
     output_sha256: bytes | None
     message: str
+    traceback: str = ""
+    """Of an execution that raised: secrets blanked out, at most 4,000 characters."""
 
 
 class Artifact(NamedTuple):
@@ -122,7 +124,7 @@ class ProposalRow(NamedTuple):
 Record = Body | Attempt | Artifact | Input | EvidenceRow | Verdict | FindingRow | ProposalRow
 
 _TABLES: dict[type, tuple[str, tuple[str, ...], str]] = {
-    Attempt: ("attempts", ("uuid", "int", "uuid", "int", "timestamptz", "timestamptz", "text", "text", "text", "bytea", "bytea", "text"), ""),
+    Attempt: ("attempts", ("uuid", "int", "uuid", "int", "timestamptz", "timestamptz", "text", "text", "text", "bytea", "bytea", "text", "text"), ""),
     Artifact: ("artifacts", ("uuid", "uuid", "uuid", "int", "int", "text", "bytea", "bigint", "text"), "created_at"),
     Input: ("artifact_inputs", ("uuid", "uuid", "uuid", "text", "text"), ""),
     EvidenceRow: ("evidence", ("uuid", "uuid", "smallint", "uuid", "text", "text", "real", "text"), ""),

@@ -23,6 +23,9 @@ def tell(dossier: dict[str, Any]) -> None:
     _payload(dossier["payload"])
     _rows("timeline", [move_line(move) for move in dossier["history"]])
     _rows("attempts", [_attempt(one) for one in dossier["attempts"]])
+    if raised := [one for one in dossier["attempts"] if one["traceback"]]:
+        _part(f"traceback of the last attempt that raised, fence {raised[-1]['fence']}")
+        print_traceback(raised[-1]["traceback"])
     _rows("artifacts", [_artifact(one) for one in dossier["artifacts"]])
     _evidence(dossier["evidence"])
     _rows("findings", dossier["findings"], ("stage", "code", "message", "place"))
@@ -62,6 +65,12 @@ def _payload(payload: dict[str, Any] | None) -> None:
         text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
         more = f" … {len(text)} characters" if len(text) > _VALUE_CHARS else ""
         click.echo(f"  {printable(name):<20} {printable(text[:_VALUE_CHARS])}{more}")
+
+
+def print_traceback(text: str) -> None:
+    """Print the traceback that an attempt left, indented under it."""
+    for line in text.splitlines():
+        click.echo(f"      {printable(line)}")
 
 
 def _attempt(one: dict[str, Any]) -> dict[str, Any]:

@@ -164,10 +164,6 @@ class Contract:
         """Return how many approvals an action needs. Raises KeyError for one that may not be proposed."""
         return self.proposes[action].tier
 
-    def ceiling(self, cause: Cause) -> int:
-        """Return how many attempts may end for `cause` before the item does."""
-        return self.ceilings[cause]
-
     def policy_sha256(self, action: str) -> str:
         """Return the digest of the clauses that govern an action: its own, the gate's, evidence and uncertainty.
 

@@ -18,7 +18,7 @@ from pipeline.intake.sources import open_source
 from pipeline.startup.appliers import opened
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import SERVICE, load_registry
-from pipeline.sweeper.duties import sweep
+from pipeline.sweeper.process import sweep
 from pipeline.worker.advance import Mode
 from pipeline.worker.inline import InlineWorker, lanes_of
 from queues.database import Connection

@@ -75,6 +75,7 @@ def show(item: str, form: str) -> None:
     Example:
       shopfloor dead show northwind-labs/tidewater#8
     """
+    from console.item_page import print_traceback
     from console.session import session
     from contracts.lifecycle import Role
     from pipeline.operations.dead_letters import dead_letter
@@ -95,6 +96,7 @@ def show(item: str, form: str) -> None:
             click.echo(f"\nlast {title}, newest first:")
             for row in found[title]:
                 click.echo("  " + line.format(**{name: cell(value) for name, value in row.items()}))
+                print_traceback(row.get("traceback", ""))
     click.echo(f"\nnext: shopfloor dead replay {found['item_id']}   shopfloor dead prune {found['item_id']}")
 
 

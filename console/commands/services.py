@@ -99,7 +99,7 @@ def sweeper(once: bool, form: str) -> None:
     from contracts.lifecycle import Role
     from pipeline.startup import logs
     from pipeline.startup.compose import open_shop
-    from pipeline.sweeper.duties import Sweeper, sweep
+    from pipeline.sweeper.process import Sweeper, sweep
 
     shop = open_shop(start=False)
     logs.configure(shop.settings.log_level)

@@ -24,7 +24,7 @@ from queues.embedded.place import make_directories
 from queues.embedded.processes import NOT_STARTED, RunAs, become
 from workcells.appliers.tracker_files import LOCKS
 
-_TRIAL = "import os, sys; os.chdir(sys.argv[1]); import console, pipeline.crew.staffing, pipeline.sweeper.duties"
+_TRIAL = "import os, sys; os.chdir(sys.argv[1]); import console, pipeline.crew.staffing, pipeline.sweeper.process"
 _TRIAL_SECONDS = 60
 _SHARED = stat.S_ISGID | 0o770
 _ELSEWHERE = "or keep shopfloor where every user may enter (SHOPFLOOR_VENV, SHOPFLOOR_DATA_DIR)"

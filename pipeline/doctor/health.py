@@ -14,7 +14,7 @@ from contracts.lifecycle import Role
 from pipeline.crew.crew_file import trouble
 from pipeline.floors.publish import floor_in_force
 from pipeline.startup.compose import Shop
-from pipeline.sweeper.duties import NAME as SWEEPER
+from pipeline.sweeper.process import NAME as SWEEPER
 from pipeline.worker.inline import lanes_of
 from queues import schema
 from queues.database import Connection, connect, transaction

@@ -92,7 +92,7 @@ SELECT m.no, l.move, l.from_stage AS stage, m.fence, m.actor, m.reason, m.at
  WHERE m.item_id = %s ORDER BY m.no DESC LIMIT 20
 """
 _ATTEMPTS = """
-SELECT fence, stage, outcome, cause, started_at, ended_at, message FROM attempts
+SELECT fence, stage, outcome, cause, started_at, ended_at, message, traceback FROM attempts
  WHERE item_id = %s ORDER BY fence DESC LIMIT 20
 """
 _FINDINGS = "SELECT stage, code, message, place, at FROM findings WHERE item_id = %s ORDER BY at DESC, id DESC LIMIT 20"

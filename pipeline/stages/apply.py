@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 from artifacts.blobs import need_bodies
 from artifacts.shelf import Body
-from contracts.attempts import CEILINGS, Cause
+from contracts.attempts import Cause, Ceilings, is_exhausted
 from contracts.canonical import canonical
 from contracts.envelope import action_id, action_of, differing
 from contracts.errors import ShopfloorError, Unavailable
@@ -25,13 +25,13 @@ from contracts.proposals import ApplyState, ProposalState
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import StageContext
 from pipeline.stages.products import finding_row
-from pipeline.stages.retries import accident, counted
-from pipeline.stages.work import ApplyEnd, Step, Work, not_begun, onward, stay
+from pipeline.stages.retries import failed_attempt, failed_count
+from pipeline.stages.work import ApplyEnd, Step, Work, leave, not_begun, onward, stay
 from queues.database import transaction
 from workcells.appliers import Applier, SendRefused, SendThrottled, SendUnknown, TargetMissing, TargetUnavailable
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Approved:
     """An approved proposal as stored: the action comes from the approved bytes and from nowhere else."""
 
@@ -45,6 +45,7 @@ class Approved:
     """True when a person found, after an apply whose effect was not known, that it had been done."""
     action: Action
     action_id: bytes
+    ceilings: Ceilings
     adapter: Applier
     apply_id: UUID | None
     """The intent of an earlier attempt whose end was never recorded."""
@@ -89,17 +90,13 @@ def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     intents = _intend(context, [one for one in ready if one.apply_id is None])
     failpoint("apply.intent")
     for one in ready:
-        apply_id = one.apply_id or intents.get(one.work.item_id)
-        if apply_id is None and not one.live:
-            steps[one.work.item_id] = _drifted(one, ProposalState.EXPIRED, "the approval no longer holds", {})
-            continue
-        if apply_id is None:
-            steps[one.work.item_id] = stay(one.work, "give_back", note="the lease or the approval ended before the intent")
-            continue
-        if one is not ready[0] and context.pace.is_late():
-            steps[one.work.item_id] = _unsent(one, apply_id)
-            continue
-        steps[one.work.item_id] = _send(context, one, apply_id)
+        intent = one.apply_id or intents.get(one.work.item_id)
+        if not isinstance(intent, UUID):
+            steps[one.work.item_id] = _not_intended(one, intent)
+        elif one is not ready[0] and context.pace.is_late():
+            steps[one.work.item_id] = _unsent(one, intent)
+        else:
+            steps[one.work.item_id] = _send(context, one, intent)
     if ready:
         failpoint("apply.sent")
     return [steps[work.item_id] for work in works]
@@ -116,7 +113,6 @@ def _load(context: StageContext, works: Sequence[Work]) -> tuple[list[Approved],
         # need_bodies verified the bytes against the very hash that was approved.
         envelope = json.loads(envelopes[item, sha256])
         work = by_item[item]
-        work.finding = finding
         if parts := differing(envelope, item, *repeated):
             refused[item] = _failed(work, proposal_id, f"the approved bytes and the proposal's row differ in {', '.join(parts)}", apply_id)
             continue
@@ -124,7 +120,8 @@ def _load(context: StageContext, works: Sequence[Work]) -> tuple[list[Approved],
         adapter = context.applier(envelope["adapter"])
         approved.append(
             Approved(
-                work, proposal_id, sha256, finding, live, settled, action, action_id(sha256, action.target), adapter, apply_id, since
+                work, proposal_id, sha256, finding, live, settled, action, action_id(sha256, action.target), context.ceilings(work), adapter,
+                apply_id, since,
             )
         )  # fmt: skip
     return approved, refused
@@ -152,8 +149,8 @@ def _compare(one: Approved) -> Step | None:
 def _drifted(one: Approved, state: ProposalState, message: str, seen: dict[str, Any]) -> Step:
     work = one.work
     observation = canonical({"target": one.action.target, "seen": seen})
-    return Step(
-        DRIFT, Stage.REWORK.value, note=message, cause=Cause.DRIFT, finding=one.finding,
+    return leave(
+        work, DRIFT, Stage.REWORK.value, note=message, cause=Cause.DRIFT, finding=one.finding,
         # An earlier intent that certainly had no effect ends with its proposal.
         applied=ApplyEnd(one.proposal_id, state, one.apply_id, ApplyState.FAILED if one.apply_id else None, canonical({"refused": message[:500]})),
         records=[
@@ -163,8 +160,11 @@ def _drifted(one: Approved, state: ProposalState, message: str, seen: dict[str, 
     )  # fmt: skip
 
 
-def _intend(context: StageContext, ready: Sequence[Approved]) -> dict[UUID, UUID]:
-    """Commit the intents, each guarded by the database: approved, cleared, unexpired, same hash, lease still ours."""
+def _intend(context: StageContext, ready: Sequence[Approved]) -> dict[UUID, UUID | psycopg.Error]:
+    """Commit the intents, each guarded by the database: approved, cleared, unexpired, same hash, lease still ours.
+
+    Return by item the new apply, or why the database refused it; nothing for an item whose lease was lost.
+    """
     if not ready:
         return {}
     try:
@@ -187,10 +187,18 @@ def _intend(context: StageContext, ready: Sequence[Approved]) -> dict[UUID, UUID
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation) as error:
         # One of them may not be applied (any more): each alone, so that it holds back no other.
         if len(ready) == 1:
-            # Refused by the guard: an approver is disabled, say. It gets a fresh look instead of asking here for ever.
-            ready[0].live = ready[0].live and not isinstance(error, psycopg.errors.InsufficientPrivilege)
-            return {}
+            return {ready[0].work.item_id: error}
         return {item: apply_id for one in ready for item, apply_id in _intend(context, [one]).items()}
+
+
+def _not_intended(one: Approved, refusal: psycopg.Error | None) -> Step:
+    """Return what follows when no intent was recorded: nothing may be sent."""
+    if isinstance(refusal, psycopg.errors.InsufficientPrivilege):
+        # Refused by the guard: an approver is disabled, say. It gets a fresh look instead of asking here for ever.
+        return _drifted(one, ProposalState.EXPIRED, "the approval no longer holds", {})
+    if refusal is not None:
+        return failed_attempt(one.work, Cause.TRANSIENT, "another apply of this action is recorded", one.ceilings)
+    return stay(one.work, "give_back", note="the lease ended before the intent")
 
 
 def _unsent(one: Approved, apply_id: UUID) -> Step:
@@ -268,14 +276,15 @@ def _recover(one: Approved) -> Step | None:
 def _later(one: Approved, error: ShopfloorError) -> Step:
     """Return another attempt for a target that did nothing now: when it says, if it wants fewer requests."""
     if isinstance(error, SendThrottled):
-        return accident(one.work, Cause.THROTTLE, str(error), ceiling=CEILINGS[Cause.THROTTLE], after_seconds=error.retry_after_seconds)
-    return accident(one.work, Cause.TRANSIENT, str(error), ceiling=CEILINGS[Cause.TRANSIENT])
+        return failed_attempt(one.work, Cause.THROTTLE, str(error), one.ceilings, after_seconds=error.retry_after_seconds)
+    return failed_attempt(one.work, Cause.TRANSIENT, str(error), one.ceilings)
 
 
 def _unknown(one: Approved, apply_id: UUID, message: str, *, after_seconds: float | None = None) -> Step:
     """Return a later probe while one may still tell, then a person's task. Nothing is ever sent blindly again."""
-    if one.adapter.idempotency != "none" and counted(one.work.claimed, Cause.TRANSIENT) + 1 < CEILINGS[Cause.TRANSIENT]:
-        return accident(one.work, Cause.TRANSIENT, message, ceiling=CEILINGS[Cause.TRANSIENT], after_seconds=after_seconds)
+    failed = failed_count(one.work.claimed, Cause.TRANSIENT) + 1
+    if one.adapter.idempotency != "none" and not is_exhausted(Cause.TRANSIENT, failed, one.ceilings):
+        return failed_attempt(one.work, Cause.TRANSIENT, message, one.ceilings, after_seconds=after_seconds)
     return stay(
         one.work, "escalate", note=message[:300], wait=Wait.UNKNOWN, waiting_on="a person: look at the target, then apply probe or cancel",
         applied=ApplyEnd(one.proposal_id, ProposalState.UNKNOWN, apply_id, ApplyState.UNKNOWN, canonical({"unknown": message[:500]})),

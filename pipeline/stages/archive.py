@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 from contracts.lifecycle import FINISH, Stage
 from pipeline.stages.context import StageContext
-from pipeline.stages.products import load_products
-from pipeline.stages.work import Step, Work
+from pipeline.stages.work import Step, Work, leave
 
 
-def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
+def step(_context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item its end; it is filed under what its value found."""
-    load_products(context, [work for work in works if work.finding is None])
-    return [Step(FINISH, Stage.ARCHIVE.value, finding=_filed_under(work)) for work in works]
+    return [leave(work, FINISH, Stage.ARCHIVE.value, finding=_filed_under(work)) for work in works]
 
 
 def _filed_under(work: Work) -> str:

@@ -10,13 +10,12 @@ from contracts.identity import new_id
 from contracts.lifecycle import Stage
 from contracts.nouns import Citation, Finding, Proposal
 from pipeline.stages.context import StageContext
-from pipeline.stages.products import finding_row, load_products
+from pipeline.stages.products import finding_row
 from pipeline.stages.work import Product, Step, Work, onward
 
 
 def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item: registered and on to the gate, or its contract findings and on to rework."""
-    load_products(context, works)
     return [_check(context, work) for work in works]
 
 
@@ -47,12 +46,13 @@ def _check(context: StageContext, work: Work) -> Step:
             note=findings[0].code,
             records=[finding_row(work, finding) for finding in findings],
         )
-    product.artifact_id, product.is_checked = new_id(claimed.moved_at), True
+    product = product._replace(artifact_id=new_id(claimed.moved_at), is_checked=True)
+    assert product.artifact_id is not None
     artifact = Artifact(
         work.item_id, product.artifact_id, claimed.workspace_id, work.fence, work.contract_id, contract.gives_name,
         product.value_sha256, len(product.value_bytes), store_of(product.value_bytes),
     )  # fmt: skip
-    return onward(work, Stage.QA, Stage.QA.value, records=[artifact, *_evidence(work, product)])
+    return onward(work, Stage.QA, Stage.QA.value, records=[artifact, *_evidence(work, product)], product=product)
 
 
 def _evidence(work: Work, product: Product) -> list[EvidenceRow | Input]:

@@ -1,4 +1,4 @@
-"""The line: what every step may reach. Built once per worker process by compose.py."""
+"""The context of a stage: what its step may reach. One per worker thread, built when the thread first claims."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,15 +7,17 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
 from psycopg import Cursor
 from artifacts.blobs import BlobStore, ask_bodies, whole_bodies
-from contracts.errors import BadContract, NotFound, Unavailable
+from contracts.attempts import Ceilings
+from contracts.errors import BadContract, NotFound, ShopfloorError, Unavailable
 from contracts.floor import Floor, parse_floor
 from contracts.language import Contract, parse_contract
 from contracts.lifecycle import Stage
 from pipeline.stages.pace import Pace
 from pipeline.stages.work import Work
-from queues.claims import Claimed
+from queues.claims import Claim, Claimed
 from queues.database import Connection
 from workcells.appliers import Applier
 from workcells.registry import Cell, Registry
@@ -69,6 +71,18 @@ class StageContext:
                 raise NotFound(f"contract row {work.contract_id} is missing")
             self._contracts[work.contract_id] = parse_contract(row[0])
         return self._contracts[work.contract_id]
+
+    def ceilings(self, work: Work) -> Ceilings:
+        """Return what the contract that an item is pinned to says of attempts; None before it is pinned.
+
+        None as well when the contract cannot be read: what ends an attempt must not fail itself.
+        """
+        if work.contract_id is None:
+            return None
+        try:
+            return self.contract(work).ceilings
+        except (ShopfloorError, psycopg.Error):
+            return None
 
     def cell(self, work: Work) -> Cell:
         """Return the code for the contract that the item is pinned to."""
@@ -130,22 +144,23 @@ class StageContext:
             asked.batches.fetchall() if asked.batches else [], dict(asked.autonomy.fetchall()), is_true(asked.free), bodies, unread
         )
 
-    def fill(self, works: Sequence[Work], reading: "Reading") -> Mapping[UUID, Unavailable]:
-        """Fill payload, floor and as-of of freshly claimed items; return, by item, why its payload cannot be read."""
+    def take_in(self, claim: Claim, reading: "Reading") -> list[Work]:
+        """Return freshly claimed items as work, each with its payload, floor and as-of.
+
+        A payload that could not be read is left empty; `reading.unread` says why.
+        """
         for batch_id, floor_id, as_of, is_read, floor in reading.batches:
             if floor_id not in self._floors:
                 self._floors[floor_id] = parse_floor(floor.decode(), f"floor {floor_id}")
             self._batches[batch_id] = Batch(floor_id, iso(as_of), is_read)
         self._autonomy, self.is_unrestricted = reading.autonomy, reading.is_unrestricted
-        for work in works:
-            batch = self._batches[work.claimed.batch_id]
-            work.as_of = batch.as_of
-            if work.stage in _WITHOUT_PAYLOAD:
-                continue
-            body = reading.bodies.get((work.item_id, work.claimed.payload_sha256))
-            if body is not None:
-                work.payload = json.loads(body)
-        return reading.unread
+        works = []
+        for item in claim.items:
+            body = None if claim.stage in _WITHOUT_PAYLOAD else reading.bodies.get((item.item_id, item.payload_sha256))
+            payload = {} if body is None else json.loads(body)
+            batch = self._batches[item.batch_id]
+            works.append(Work(item, claim.stage, claim.lane, item.fence, payload, batch.as_of, item.contract_id))
+        return works
 
 
 class PendingReads(NamedTuple):
@@ -171,7 +186,7 @@ class Reading(NamedTuple):
 
 
 _WITHOUT_PAYLOAD = frozenset({Stage.APPLY, Stage.ARCHIVE})
-"""Stages that work from what was approved, and from nothing that came before it."""
+"""Stages that work from what was approved or stored, never from the payload."""
 _BATCHES = """
 SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), b.state <> 'reading', f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)
 """

@@ -8,6 +8,8 @@ CLAIM_SECONDS = 10.0
 """About as much work as one claim may hold: the rest stays in the lane, for whoever is free."""
 LATE_SECONDS = 2.0
 """After this a group that turns out slower than any before it stops where it is."""
+QUICK_SECONDS = 0.05
+"""Below this an item is quick: a commit of its own for each stage would cost more than anybody gains by it."""
 _FIRST = 8
 """Items of the first group of a lane of which nothing is known yet."""
 _OVERHEAD_SECONDS = 0.25
@@ -24,6 +26,10 @@ class Pace:
     def claim(self, lane: str, most: int) -> int:
         """Return how many items of a lane to claim, at most `most`."""
         return max(1, min(most, int(CLAIM_SECONDS / self._seconds[lane]))) if lane in self._seconds else most
+
+    def is_quick(self, lane: str) -> bool:
+        """Return whether the items of a lane are known to take so little that nobody will look for one while it is worked on."""
+        return self._seconds.get(lane, QUICK_SECONDS) < QUICK_SECONDS
 
     def group(self, lane: str) -> int:
         """Return how many items of a lane to work on before the next commit, and start its clock."""

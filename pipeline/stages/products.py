@@ -1,4 +1,4 @@
-"""Products: what a cell gave, brought back from what its attempt stored, and what is noted about it."""
+"""What a cell gave, read back from what its attempt stored, and what was found about it."""
 
 import json
 from collections.abc import Sequence
@@ -14,34 +14,31 @@ from pipeline.stages.context import StageContext
 from pipeline.stages.work import Product, Work
 from queues.database import transaction
 
+_OUTPUTS = """
+SELECT DISTINCT ON (item_id) item_id, output_sha256
+  FROM attempts
+ WHERE item_id = ANY(%s) AND output_sha256 IS NOT NULL
+ ORDER BY item_id, fence DESC
+"""
+_ARTIFACTS = "SELECT DISTINCT ON (item_id) item_id, id FROM artifacts WHERE item_id = ANY(%s) ORDER BY item_id, fence DESC"
 
-def load_products(context: StageContext, works: Sequence[Work]) -> None:
-    """Fill `product` of items that were claimed here, from what their last good attempt stored."""
-    bare = [work for work in works if work.product is None]
-    if not bare:
-        return
-    with transaction(context.conn, {work.claimed.workspace_id for work in bare}):
-        rows = context.conn.execute(
-            "SELECT DISTINCT ON (item_id) item_id, output_sha256 FROM attempts "
-            "WHERE item_id = ANY(%s) AND output_sha256 IS NOT NULL ORDER BY item_id, fence DESC",
-            [[work.item_id for work in bare]],
-        ).fetchall()
+
+def read_products(context: StageContext, works: Sequence[Work]) -> dict[UUID, Product]:
+    """Return by item what its last good attempt stored."""
+    with transaction(context.conn, {work.claimed.workspace_id for work in works}):
+        rows = context.conn.execute(_OUTPUTS, [[work.item_id for work in works]]).fetchall()
         outputs: dict[UUID, bytes] = dict(rows)
         wrappers = {item: json.loads(body) for (item, _), body in need_bodies(context.conn, context.store, outputs.items()).items()}
         values = {item: bytes.fromhex(wrapper["value"]) for item, wrapper in wrappers.items()}
         bodies = need_bodies(context.conn, context.store, values.items())
-        artifacts: dict[UUID, UUID] = dict(
-            context.conn.execute(
-                "SELECT DISTINCT ON (item_id) item_id, id FROM artifacts WHERE item_id = ANY(%s) ORDER BY item_id, fence DESC",
-                [list(outputs)],
-            ).fetchall()
-        )
-    for work in bare:
-        name = values[work.item_id]
-        value_bytes = bodies[work.item_id, name]
-        value = json.loads(value_bytes)
-        outcome = _restored(wrappers[work.item_id], value)
-        work.product = Product(outcome, value, value_bytes, name, getattr(outcome, "evidence", ()), artifacts.get(work.item_id))
+        artifacts: dict[UUID, UUID] = dict(context.conn.execute(_ARTIFACTS, [list(outputs)]).fetchall())
+    return {item: _product(wrapper, values[item], bodies[item, values[item]], artifacts.get(item)) for item, wrapper in wrappers.items()}
+
+
+def _product(wrapper: dict[str, Any], sha256: bytes, data: bytes, artifact_id: UUID | None) -> Product:
+    value = json.loads(data)
+    outcome = _restored(wrapper, value)
+    return Product(outcome, value, data, sha256, getattr(outcome, "evidence", ()), artifact_id)
 
 
 def _restored(wrapper: dict[str, Any], value: dict[str, Any]) -> Outcome:
@@ -57,3 +54,16 @@ def finding_row(work: Work, finding: Finding) -> FindingRow:
         work.item_id, new_id(work.claimed.moved_at), work.claimed.workspace_id, work.fence, work.stage.value, finding.code,
         finding.message, finding.place,
     )  # fmt: skip
+
+
+_FINDINGS = "SELECT item_id, code, message, place FROM findings WHERE item_id = ANY(%s) ORDER BY item_id, fence, id"
+
+
+def read_findings(context: StageContext, works: Sequence[Work]) -> dict[UUID, list[Finding]]:
+    """Return by item what was found in its earlier attempts, the oldest first."""
+    with transaction(context.conn, {work.claimed.workspace_id for work in works}):
+        rows = context.conn.execute(_FINDINGS, [[work.item_id for work in works]]).fetchall()
+    found: dict[UUID, list[Finding]] = {work.item_id: [] for work in works}
+    for item, code, message, place in rows:
+        found[item].append(Finding(code=code, message=message, place=place))
+    return found

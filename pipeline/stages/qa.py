@@ -14,12 +14,12 @@ from contracts.envelope import ENVELOPE_KIND, seal
 from contracts.errors import ExpressionFailed
 from contracts.identity import new_id
 from contracts.language import Check, Contract
-from contracts.lifecycle import CLEAR, Stage, State, Wait, lane_of, move
+from contracts.lifecycle import CLEAR, Stage, Wait, lane_of
 from contracts.nouns import Citation, Finding, Outcome, Proposal
 from pipeline.stages.context import StageContext
-from pipeline.stages.products import finding_row, load_products
+from pipeline.stages.products import finding_row
 from pipeline.stages.tools import read_subjects
-from pipeline.stages.work import Step, Work, onward, stay
+from pipeline.stages.work import Step, Work, leave, onward, stay
 from queues.database import transaction
 
 _DAYS_OPEN = 90
@@ -35,7 +35,6 @@ SELECT p.item_id, p.precondition_sha256,
 
 def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
     """Return for each item: its verdict, and on to a clearance, the archive, rework, a person or a refusal."""
-    load_products(context, works)
     subjects = _cited_subjects(context, works)
     drifted = _drifted(context, [work for work in works if work.claimed.drifts])
     return [_judge(context, work, subjects, drifted) for work in works]
@@ -190,11 +189,8 @@ def _propose(
     tier = contract.tier(proposal.action.name)
     if tier == "none" and context.autonomy(work) == "full_auto":
         lane = lane_of(Stage.APPLY, applier=flow.applier)
-        return Step(CLEAR, lane, note="tier none", tier="none", records=records)
-    return Step(
-        move("ask", Stage.QA, State.LEASED), work.lane, wait=Wait.APPROVAL, waiting_on="a reviewer",
-        tier="dual" if tier == "dual" else "single", records=records,
-    )  # fmt: skip
+        return leave(work, CLEAR, lane, note="tier none", tier="none", records=records)
+    return stay(work, "ask", wait=Wait.APPROVAL, waiting_on="a reviewer", tier="dual" if tier == "dual" else "single", records=records)
 
 
 def _finding_of(value: Mapping[str, Any]) -> str:

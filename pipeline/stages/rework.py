@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from contracts.attempts import Cause
+from contracts.attempts import Cause, ceiling_of, is_exhausted
 from contracts.lifecycle import Stage, Wait, lane_of
 from pipeline.stages.context import StageContext
-from pipeline.stages.retries import counted
+from pipeline.stages.retries import failed_count
 from pipeline.stages.work import Step, Work, onward, stay
 
 _CAUSES = (Cause.CONTRACT, Cause.QA, Cause.DRIFT)
@@ -19,8 +19,9 @@ def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
 def _decide(context: StageContext, work: Work) -> Step:
     contract = context.contract(work)
     for cause in _CAUSES:
-        had, ceiling = counted(work.claimed, cause), contract.ceiling(cause)
-        if had >= ceiling:
+        had = failed_count(work.claimed, cause)
+        if is_exhausted(cause, had, contract.ceilings):
+            ceiling = ceiling_of(cause, contract.ceilings)
             return stay(
                 work, "escalate", note=f"{cause} {had} of {ceiling}", wait=Wait.HUMAN,
                 waiting_on=f"a person: {had} of {ceiling} attempts ended for {cause}",

@@ -22,6 +22,5 @@ def _route(context: StageContext, work: Work) -> Step:
     note = f"rule {decision.rule}"
     if decision.cell is None:
         return stay(work, "refuse", note=note, finding=decision.refuse or "route.unsuitable")
-    work.contract_id = context.pin(decision.cell)
     lane = lane_of(Stage.WORKCELL, cell=decision.cell)
-    return onward(work, Stage.WORKCELL, lane, note=note, contract_id=work.contract_id, priority=decision.priority)
+    return onward(work, Stage.WORKCELL, lane, note=note, contract_id=context.pin(decision.cell), priority=decision.priority)

@@ -1,4 +1,7 @@
-"""An item in a worker's hands, and what a stage says of it. Steps build these; the commit alone writes."""
+"""An item in a worker's hands, and what a stage decided for it.
+
+Stages read `Work` and return a `Step`; neither changes in their hands. The advance loop and the commit alone change work.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +16,7 @@ from contracts.proposals import ApplyState, ProposalState
 from queues.claims import Claimed
 
 
-@dataclass(slots=True)
-class Product:
+class Product(NamedTuple):
     """What a cell gave, as it travels from the workcell to the gate."""
 
     outcome: Outcome
@@ -38,15 +40,14 @@ class ApplyEnd(NamedTuple):
     receipt: bytes = b""
 
 
-@dataclass(slots=True)
-class Step:
+class Step(NamedTuple):
     """Where an item goes from a stage, and what is written when it gets there."""
 
     move: Move
     lane: str
+    """Lane that the item is in afterwards."""
+    from_lane: str
     note: str = ""
-    left: str = ""
-    """Lane that the item leaves by this step; set by the advance loop."""
     wait: Wait | None = None
     waiting_on: str = ""
     cause: Cause | None = None
@@ -54,12 +55,16 @@ class Step:
     contract_id: int | None = None
     priority: int | None = None
     round: bool = False
+    """True when a rework round begins."""
     finding: str = ""
-    records: list[Record] = field(default_factory=list)
+    """What the item is filed under, once a stage knows it."""
+    records: Sequence[Record] = ()
     tier: str = ""
     """Tier of the clearance to open; empty when nothing is proposed."""
     applied: ApplyEnd | None = None
     """How an apply ended; written with the move."""
+    product: Product | None = None
+    """What the next stage works from; None leaves it as it is."""
 
 
 @dataclass(slots=True)
@@ -78,6 +83,7 @@ class Work:
     finding: str | None = None
     """What the item is filed under, once a stage knows it."""
     findings: Sequence[Finding] = ()
+    """What was found in earlier attempts; loaded for the workcell in a rework round."""
     chain: list[Step] = field(default_factory=list)
     """Steps taken in memory since the last commit, oldest first."""
 
@@ -92,16 +98,21 @@ class Work:
         return self.claimed.item_id
 
 
+def leave(work: Work, by: Move, lane: str, **more: Any) -> Step:
+    """Return the step that takes an item out of its lane by a given move."""
+    return Step(by, lane, work.lane, **more)
+
+
 def onward(work: Work, to: Stage, lane: str, **more: Any) -> Step:
     """Return the step to the next stage; the commit turns it into a carry where this worker may go on."""
-    return Step(move("hand_on", work.stage, State.LEASED, to), lane, **more)
+    return Step(move("hand_on", work.stage, State.LEASED, to), lane, work.lane, **more)
 
 
 def stay(work: Work, name: str, **more: Any) -> Step:
-    """Return a step that leaves the lease within the same stage: retry, give_back, escalate, refuse, bury."""
-    return Step(move(name, work.stage, State.LEASED), work.lane, **more)
+    """Return a step that gives up the lease within the same stage: retry, give_back, escalate, refuse, bury."""
+    return Step(move(name, work.stage, State.LEASED), work.lane, work.lane, **more)
 
 
 def not_begun(work: Work, **more: Any) -> Step:
-    """Return an item to its lane because its group is late: whoever is free may take it."""
+    """Return the step of an item whose group is late: it goes back to its lane, for whoever is free."""
     return stay(work, "give_back", note="not begun: the items before it were slow", **more)

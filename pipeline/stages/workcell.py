@@ -5,22 +5,24 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import structlog
 from artifacts.blobs import name_of
 from artifacts.shelf import Attempt, Body
 from contracts.attempts import Cause
 from contracts.canonical import canonical
-from contracts.errors import BadInput, Denied, ShopfloorError
+from contracts.errors import BadInput, Denied
 from contracts.language import OUTCOMES
 from contracts.lifecycle import Stage, Wait
-from contracts.nouns import Draft, Escalation, Finding, NeedInfo, Outcome, Proposal, Refusal
+from contracts.nouns import Draft, Escalation, NeedInfo, Outcome, Proposal, Refusal
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import StageContext
-from pipeline.stages.retries import accident
+from pipeline.stages.retries import failed_attempt, message_of, places_of, raised_attempt
 from pipeline.stages.tools import tools_for
 from pipeline.stages.work import Product, Step, Work, not_begun, onward, stay
-from queues.database import transaction
 from workcells.bench import ItemBench, Tool, look_up
 from workcells.registry import Cell
+
+log = structlog.get_logger()
 
 _NAMES = {kind: name for name, kind in OUTCOMES.items()}
 
@@ -30,7 +32,6 @@ def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
 
     When the group is late, those not begun go back to their lane.
     """
-    _load_findings(context, [work for work in works if work.claimed.rounds])
     answers: dict[tuple[UUID, str], Mapping[str, Any]] = {}
     for (workspace, flow), group in _by_flow(works).items():
         answers[workspace, flow] = _prefetch(context, workspace, flow, group)
@@ -41,19 +42,6 @@ def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
         else:
             steps.append(_run(context, work, answers[work.claimed.workspace_id, work.claimed.flow]))
     return steps
-
-
-def _load_findings(context: StageContext, works: Sequence[Work]) -> None:
-    """Hand each item of a rework round what stood against its earlier attempts."""
-    if not works:
-        return
-    with transaction(context.conn, {work.claimed.workspace_id for work in works}):
-        rows = context.conn.execute(
-            "SELECT item_id, code, message, place FROM findings WHERE item_id = ANY(%s) ORDER BY item_id, fence, id",
-            [[work.item_id for work in works]],
-        ).fetchall()
-    for work in works:
-        work.findings = [Finding(code=code, message=message, place=place) for item, code, message, place in rows if item == work.item_id]
 
 
 def _by_flow(works: Sequence[Work]) -> dict[tuple[UUID, str], list[Work]]:
@@ -84,11 +72,10 @@ def _allowed(cell: Cell) -> frozenset[str]:
 
 def _run(context: StageContext, work: Work, answers: Mapping[str, Any]) -> Step:
     cell = context.cell(work)
-    claimed = work.claimed
     started = datetime.now(UTC)
     bench = ItemBench(
         allowed=_allowed(cell),
-        tools=_tools(context, claimed.workspace_id, claimed.flow),
+        tools=_tools(context, work.claimed.workspace_id, work.claimed.flow),
         answers=answers,
         as_of=work.as_of,
         findings=work.findings,
@@ -98,14 +85,13 @@ def _run(context: StageContext, work: Work, answers: Mapping[str, Any]) -> Step:
         outcome = cell.code.run(work.payload, bench)
         if type(outcome) not in _NAMES:
             raise TypeError(f"expected Draft, Proposal, Refusal, NeedInfo or Escalation, got {type(outcome).__name__}")
-    except ShopfloorError as error:
-        return _failed(context, work, started, str(error), Cause.CONTRACT if isinstance(error, Denied) else Cause.TRANSIENT)
-    except Exception as error:  # noqa: BLE001 - a cell's accident, whatever it is, costs an attempt and not the worker
-        return _failed(context, work, started, f"{type(error).__name__}: {error}"[:500], Cause.TRANSIENT)
+    except Exception as error:  # noqa: BLE001 - whatever a cell raises costs an attempt and not the worker
+        cause = Cause.CONTRACT if isinstance(error, Denied) else Cause.TRANSIENT
+        return _failed(context, work, started, error, message_of(error), cause)
     try:
         return _given(work, outcome, started)
     except (BadInput, ValueError) as error:
-        return _failed(context, work, started, f"the outcome is not JSON: {error}"[:500], Cause.CONTRACT)
+        return _failed(context, work, started, error, f"the outcome is not JSON: {error}"[:500], Cause.CONTRACT)
 
 
 def _given(work: Work, outcome: Outcome, started: datetime) -> Step:
@@ -115,7 +101,6 @@ def _given(work: Work, outcome: Outcome, started: datetime) -> Step:
     # The value is kept once, under its own name; the wrapper names it.
     wrapper = canonical({"is": _NAMES[type(outcome)], "value": value_sha256.hex()} | outcome.model_dump(mode="json", exclude={"value"}))
     sha256 = name_of(wrapper)
-    work.product = Product(outcome, value, value_bytes, value_sha256, getattr(outcome, "evidence", ()))
     claimed = work.claimed
     attempt = Attempt(
         work.item_id, work.fence, claimed.workspace_id, work.contract_id, started, datetime.now(UTC), Stage.WORKCELL.value,
@@ -129,26 +114,12 @@ def _given(work: Work, outcome: Outcome, started: datetime) -> Step:
     if isinstance(outcome, Escalation):
         return stay(work, "escalate", note=outcome.message[:200], wait=Wait.HUMAN, waiting_on="a person", records=records)
     records.append(Body(work.item_id, value_sha256, claimed.workspace_id, value_bytes))
-    return onward(work, Stage.ARTIFACT, Stage.ARTIFACT.value, records=list(records))
+    product = Product(outcome, value, value_bytes, value_sha256, getattr(outcome, "evidence", ()))
+    return onward(work, Stage.ARTIFACT, Stage.ARTIFACT.value, records=records, product=product)
 
 
-def _failed(context: StageContext, work: Work, started: datetime, message: str, cause: Cause) -> Step:
-    claimed = work.claimed
-    step = accident(work, cause, message, ceiling=context.contract(work).ceiling(cause))
-    step.records.append(
-        Attempt(
-            work.item_id,
-            work.fence,
-            claimed.workspace_id,
-            work.contract_id,
-            started,
-            datetime.now(UTC),
-            Stage.WORKCELL.value,
-            "accident",
-            cause.value,
-            claimed.payload_sha256,
-            None,
-            message,
-        )
-    )
-    return step
+def _failed(context: StageContext, work: Work, started: datetime, error: Exception, message: str, cause: Cause) -> Step:
+    """Return the end of an attempt whose cell raised, its traceback kept with it."""
+    log.warning("cell.raised", item=str(work.item_id), lane=work.lane, error=type(error).__name__, at=places_of(error))
+    attempt = raised_attempt(work, started, error, message, cause)
+    return failed_attempt(work, cause, message, context.ceilings(work), records=[attempt])

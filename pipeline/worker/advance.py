@@ -1,18 +1,19 @@
-"""The advance loop: of a claimed batch, run each stage, commit, carry on with what this worker may take further."""
+"""The advance loop: run each stage of a claimed batch, commit, and carry on with what this worker may take further."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
 import structlog
-from contracts.attempts import CEILINGS
-from contracts.errors import LeaseLost, ShopfloorError, Unavailable
+from contracts.errors import Unavailable
 from contracts.lifecycle import CLAIMABLE_STAGES, Stage, State, move
 from pipeline.failpoints import failpoint
 from pipeline.stages import apply, archive, artifact, qa, rework, route, workcell
 from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true
-from pipeline.stages.retries import accident, cause_of
+from pipeline.stages.products import read_findings, read_products
+from pipeline.stages.retries import cause_of, failed_attempt, message_of, places_of, raised_attempt
 from pipeline.stages.work import Step, Work
 from pipeline.worker.commit import Committer, commit
 from pipeline.worker.fair_share import Taken
@@ -38,13 +39,12 @@ _FUSED = frozenset({Stage.ROUTE, Stage.WORKCELL, Stage.ARTIFACT, Stage.QA})
 A receipt may share one with the archiving that follows it; what leads into an apply never shares one with it.
 """
 
-
-LOOK_SECONDS = 1.0
+PAUSE_CHECK_SECONDS = 1.0
 """How often a worker that is busy with a claim looks for pauses on what it has not begun."""
 
 
 class Mode(StrEnum):
-    """How often the road is committed. Every move has its own history row in both."""
+    """How often work is committed. Every move has its own history row in both."""
 
     STRICT = "strict"
     FUSED = "fused"
@@ -54,33 +54,44 @@ def advance(context: StageContext, committer: Committer, taken: Taken, mode: Mod
     """Take a claimed batch as far as this worker may, a group at a time, committing each stage; yield the lanes to ring.
 
     Between two groups, what a pause has come to cover meanwhile goes back to its lane, and all the rest does when the worker
-    is told to stop. Nothing is undone when a lease turns out to be lost: what was committed stands, the rest is somebody else's.
+    is told to stop. Nothing is undone when a lease turns out to be lost: what was committed stays, the rest is somebody else's.
     """
     claim, reading = taken.claim, taken.reading
     assert reading is not None
-    rest = [Work(item, claim.stage, claim.lane, item.fence, contract_id=item.contract_id) for item in claim.items]
-    unread = context.fill(rest, reading)
-    if unread:
-        rest = _fail_unreadable(context, committer, rest, unread)
-    looked = time.monotonic()
+    rest = context.take_in(claim, reading)
+    if reading.unread:
+        rest = _fail_unreadable(context, committer, rest, reading.unread)
+    checked_at = time.monotonic()
     while rest:
         rings: set[str] = set()
         size = context.pace.group(claim.lane)
         group, rest = rest[:size], rest[size:]
-        count = len(group)
+        count, how = len(group), _mode_for(context, group, mode)
         while group:
-            # What is paused or limited is decided lane by lane, by claiming: then no stage is passed in memory.
-            group = _one_round(context, committer, group, mode if context.is_unrestricted else Mode.STRICT, rings, closes=not rest)
+            group = _one_round(context, committer, group, how, rings, closes=not rest)
+            # What is paused or limited meanwhile is decided lane by lane, by claiming: then no stage is passed in memory.
+            how = how if context.is_unrestricted else Mode.STRICT
         context.pace.note(claim.lane, count)
         if rest and not committer.goes_on():
             rest = _return_unstarted(context, committer, rest, rings, "the worker was told to stop before its turn came")
         # As it turned out, more was claimed than can be done soon: others may be free for it.
         elif len(rest) > (soon := context.pace.claim(claim.lane, len(rest) or 1)):
             rest = [*rest[:soon], *_return_unstarted(context, committer, rest[soon:], rings, "the items before it were slow")]
-        elif rest and time.monotonic() - looked > LOOK_SECONDS:
-            looked = time.monotonic()
+        elif rest and time.monotonic() - checked_at > PAUSE_CHECK_SECONDS:
+            checked_at = time.monotonic()
             rest = _return_unstarted(context, committer, rest, set(), "paused before its turn came", paused_alone=True)
         yield rings
+
+
+def _mode_for(context: StageContext, group: Sequence[Work], mode: Mode) -> Mode:
+    """Return how often a group is committed: in mode `fused`, at each stage all the same where somebody may have to know which.
+
+    A pause or a limit holds lane by lane. While slow work runs, its row should name the lane of its cell; and the cell that
+    a crash is blamed on should be the one that ran.
+    """
+    if not context.is_unrestricted or not context.pace.is_quick(group[0].lane) or any(work.claimed.crashes for work in group):
+        return Mode.STRICT
+    return mode
 
 
 def _return_unstarted(
@@ -97,22 +108,22 @@ def _return_unstarted(
     return [work for work in unbegun if work.item_id not in returned] if paused_alone else []
 
 
-def _fail_unreadable(context: StageContext, committer: Committer, works: Sequence[Work], unread: Mapping[UUID, Unavailable]) -> list[Work]:
-    """Count an accident for each item whose payload cannot be read, and return the others."""
-    finished = []
-    for work in works:
-        if work.item_id in unread:
-            cause = cause_of(unread[work.item_id])
-            step = accident(work, cause, str(unread[work.item_id]), ceiling=CEILINGS[cause])
-            step.left = work.lane
-            finished.append((work, step))
+def _fail_unreadable(
+    context: StageContext, committer: Committer, works: Sequence[Work], unread: Mapping[UUID, Unavailable]
+) -> list[Work]:  # fmt: skip
+    """End the attempt of each item whose payload cannot be read, and return the others."""
+    finished = [
+        (work, failed_attempt(work, cause_of(error), str(error), context.ceilings(work)))
+        for work in works
+        if (error := unread.get(work.item_id))
+    ]
     commit(context, committer, finished, closes=len(finished) == len(works))
     return [work for work in works if work.item_id not in unread]
 
 
 def _one_round(
     context: StageContext, committer: Committer, works: Sequence[Work], mode: Mode, rings: set[str], *, closes: bool
-) -> list[Work]:
+) -> list[Work]:  # fmt: skip
     """Run each stage present on its items, commit, and return what is carried into the next round."""
     finished: list[tuple[Work, Step]] = []
     groups: dict[Stage, list[Work]] = {}
@@ -121,9 +132,7 @@ def _one_round(
     for stage in CLAIMABLE_STAGES:
         while group := groups.pop(stage, []):
             for work, step in zip(group, _run(context, stage, group), strict=True):
-                step.left = work.lane
-                if step.finding and step.move.to_stage is Stage.ARCHIVE:
-                    work.finding = step.finding
+                _keep(work, step)
                 if mode is Mode.FUSED and _fuses(committer, step):
                     _go_on_in_memory(work, step)
                     groups.setdefault(work.stage, []).append(work)
@@ -137,6 +146,16 @@ def _one_round(
     return done.carried
 
 
+def _keep(work: Work, step: Step) -> None:
+    """Keep with an item what the stages after this one go by."""
+    if step.product is not None:
+        work.product = step.product
+    if step.contract_id is not None:
+        work.contract_id = step.contract_id
+    if step.finding and step.move.to_stage is Stage.ARCHIVE:
+        work.finding = step.finding
+
+
 def _fuses(committer: Committer, step: Step) -> bool:
     there_and_here = step.move.from_stage, step.move.to_stage
     onward = step.move.name == "hand_on" and (_FUSED.issuperset(there_and_here) or there_and_here == (Stage.APPLY, Stage.ARCHIVE))
@@ -144,20 +163,35 @@ def _fuses(committer: Committer, step: Step) -> bool:
 
 
 def _go_on_in_memory(work: Work, step: Step) -> None:
-    step.move = move("carry", work.stage, State.LEASED, step.move.to_stage)
+    step = step._replace(move=move("carry", work.stage, State.LEASED, step.move.to_stage))
     work.chain.append(step)
     work.stage, work.lane, work.fence = step.move.to_stage, step.lane, work.fence + 1
 
 
 def _run(context: StageContext, stage: Stage, works: Sequence[Work]) -> list[Step]:
     """Run a stage's step on a batch; when it fails as a whole, on each item alone, so that one cannot spoil the rest."""
+    started = datetime.now(UTC)
     try:
+        _load(context, stage, works)
         return STEPS[stage](context, works)
-    except LeaseLost:
-        raise
-    except Exception as error:  # noqa: BLE001 - the one place where an accident of a step becomes an attempt
+    except Exception as error:  # noqa: BLE001 - the one place where an unforeseen error of a step becomes a failed attempt
         if len(works) > 1:
             return [step for work in works for step in _run(context, stage, [work])]
-        message = str(error) if isinstance(error, ShopfloorError) else f"{type(error).__name__}: {error}"
-        cause = cause_of(error)
-        return [accident(works[0], cause, message[:500], ceiling=CEILINGS[cause])]
+        [work], cause, message = works, cause_of(error), message_of(error)
+        log.warning("step.failed", item=str(work.item_id), lane=work.lane, error=type(error).__name__, at=places_of(error))
+        attempt = raised_attempt(work, started, error, message, cause)
+        return [failed_attempt(work, cause, message, context.ceilings(work), records=[attempt])]
+
+
+def _load(context: StageContext, stage: Stage, works: Sequence[Work]) -> None:
+    """Load what a stage works from and this claim has not made itself."""
+    if stage in (Stage.ARTIFACT, Stage.QA, Stage.ARCHIVE):
+        missing = [work for work in works if work.product is None and not (stage is Stage.ARCHIVE and work.finding is not None)]
+        if missing:
+            products = read_products(context, missing)
+            for work in missing:
+                work.product = products[work.item_id]
+    elif stage is Stage.WORKCELL and (again := [work for work in works if work.claimed.rounds]):
+        findings = read_findings(context, again)
+        for work in again:
+            work.findings = findings[work.item_id]

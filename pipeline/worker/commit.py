@@ -6,20 +6,18 @@ out of its batch, so that its neighbours are not held back.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import psycopg
 from artifacts import shelf
 from artifacts.blobs import ROW_BYTES
-from artifacts.shelf import Body, ProposalRow
-from contracts.attempts import CEILINGS
-from contracts.errors import ShopfloorError
+from artifacts.shelf import Body, ProposalRow, Record
 from contracts.lifecycle import ARCHIVED, Stage, State, move
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true
-from pipeline.stages.retries import accident, cause_of, counted_once_more
+from pipeline.stages.retries import cause_of, failed_attempt, message_of, with_one_more
 from pipeline.stages.work import Step, Work
 from pipeline.worker.proposals import propose
 from queues.claims import close_claim
@@ -30,14 +28,12 @@ _FAILED = frozenset({"retry", "bury", "expire"})
 
 
 @dataclass(slots=True)
-class Committed:
+class CommitResult:
     """What a commit left: items that this worker carries on with, lanes to ring, and items that were lost."""
 
     carried: list[Work] = field(default_factory=list)
     rings: Counter[str] = field(default_factory=Counter)
     lost: list[UUID] = field(default_factory=list)
-    applied: bool = False
-    """True when the end of an apply was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,10 @@ class Committer:
     """Asked before each further group of a claim; False when the worker is to stop."""
 
 
-def commit(context: StageContext, committer: Committer, finished: Sequence[tuple[Work, Step]], *, closes: bool = True) -> Committed:
+Finished = Sequence[tuple[Work, Step]]
+
+
+def commit(context: StageContext, committer: Committer, finished: Finished, *, closes: bool = True) -> CommitResult:
     """Write all steps in one transaction, or, where a row is refused, in as many as it takes to leave it out.
 
     `closes` says that nothing else is leased under the claim: then it is closed with its last item.
@@ -63,51 +62,38 @@ def commit(context: StageContext, committer: Committer, finished: Sequence[tuple
         if is_connection_error(error):
             raise  # nothing is known to be written: the leases say what happens next
         if len(finished) == 1:
-            return _after(_write(context, committer, [_not_written(*finished[0], error)], closes=closes))
+            return _write(context, committer, [_not_written(context, *finished[0], error)], closes=closes)
         # The claim stays open for the other half; empty, it is closed by the sweeper.
         middle = len(finished) // 2
         first, second = (commit(context, committer, half, closes=False) for half in (finished[:middle], finished[middle:]))
-        return Committed(
-            first.carried + second.carried, first.rings + second.rings, first.lost + second.lost, first.applied or second.applied
-        )
-    return _after(result)
-
-
-def _after(result: Committed) -> Committed:
-    if result.applied:
-        failpoint("apply.receipt")
+        return CommitResult(first.carried + second.carried, first.rings + second.rings, first.lost + second.lost)
     failpoint("commit.after")
     return result
 
 
-def _not_written(work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
-    """Return the accident that replaces a step whose result cannot be written: the item is where its row says it is."""
+def _not_written(context: StageContext, work: Work, step: Step, error: Exception) -> tuple[Work, Step]:
+    """Return the failed attempt that replaces a step whose result cannot be written: the item is where its row says it is."""
     last = (work.chain or [step])[0]
-    work.fence, work.stage, work.lane = work.committed_fence, last.move.from_stage, last.left
+    work.fence, work.stage, work.lane = work.committed_fence, last.move.from_stage, last.from_lane
     work.chain.clear()
     if isinstance(error, psycopg.Error):
         message = f"the database refused the result: {error.diag.message_primary or type(error).__name__}"
-    elif isinstance(error, ShopfloorError):
-        message = str(error)
     else:
-        message = f"the result could not be written: {type(error).__name__}: {error}"
-    cause = cause_of(error)
-    replacement = accident(work, cause, message[:500], ceiling=CEILINGS[cause])
-    replacement.left = work.lane
-    return work, replacement
+        message = message_of(error)
+    return work, failed_attempt(work, cause_of(error), message[:500], context.ceilings(work))
 
 
-def _write(context: StageContext, committer: Committer, finished: Sequence[tuple[Work, Step]], *, closes: bool) -> Committed:
+def _write(context: StageContext, committer: Committer, finished: Finished, *, closes: bool) -> CommitResult:
     _store_large(context, finished)
-    result = Committed()
+    result = CommitResult()
     with transaction(context.conn, {work.claimed.workspace_id for work, _ in finished}, pipelined=True) as conn:
-        standing = conn.execute(NO_PAUSE_OR_LIMIT, prepare=True)  # fetched below, with what is sent after it
+        unrestricted = conn.execute(NO_PAUSE_OR_LIMIT, prepare=True)  # fetched below, with what is sent after it
         finished, lost = propose(conn, finished)
         result.lost += lost
-        carrying = is_true(standing)
+        may_carry = is_true(unrestricted)
         planned, carried = [], {}
         for work, step in finished:
-            carry = carrying and step.move.name == "hand_on" and not step.delay_seconds and committer.serves(step.lane)
+            carry = may_carry and step.move.name == "hand_on" and not step.delay_seconds and committer.serves(step.lane)
             # Items of any version may be in hand, from rework say; a cell runs only where its own code is.
             carry = carry and (step.move.to_stage is not Stage.WORKCELL or context.runs(work))
             if carry:
@@ -116,38 +102,42 @@ def _write(context: StageContext, committer: Committer, finished: Sequence[tuple
         moved = perform(conn, planned, by=committer.worker, claim_id=committer.claim_id)
         result.lost += moved.refused
         done = [(work, step) for work, step in finished if work.item_id in moved.done]
-        shelf.write(
-            conn,
-            [
-                record
-                for work, step in done
-                for part in (*work.chain, step)
-                for record in part.records
-                if not isinstance(record, ProposalRow)
-            ],
-        )
-        _end_applies(conn, done)
+        shelf.write(conn, [record for _, step in _steps(done) for record in step.records if _is_row(record)])
+        sent = _end_applies(conn, done)
         _count(conn, committer, done)
         if any(step.move.to_state in ARCHIVED for _, step in done):
             failpoint("archive.finished")
         if closes and not carried:
             close_claim(conn, committer.claim_id)
         failpoint("commit.before")
-    result.applied = any(part.applied for work, step in done for part in (*work.chain, step))
+    if sent:
+        failpoint("apply.receipt")
     _go_on(done, carried, moved, result)
     return result
 
 
-def _store_large(context: StageContext, finished: Sequence[tuple[Work, Step]]) -> None:
+def _steps(finished: Finished) -> Iterator[tuple[Work, Step]]:
+    """Yield every step that a commit writes, those taken in memory first, each with its item."""
     for work, step in finished:
-        for part in (*work.chain, step):
-            large: set[int] = set()
-            for record in part.records:
-                if isinstance(record, Body) and len(record.bytes) > ROW_BYTES:
-                    context.store.put(record.bytes)
-                    large.add(id(record))
-            if large:
-                part.records = [record for record in part.records if id(record) not in large]
+        for part in work.chain:
+            yield work, part
+        yield work, step
+
+
+def _is_large(record: Record) -> bool:
+    return isinstance(record, Body) and len(record.bytes) > ROW_BYTES
+
+
+def _is_row(record: Record) -> bool:
+    """Return whether a record is a row that the shelf writes: proposals are written by `propose`, large bodies to disk."""
+    return not isinstance(record, ProposalRow) and not _is_large(record)
+
+
+def _store_large(context: StageContext, finished: Finished) -> None:
+    for _, step in _steps(finished):
+        for record in step.records:
+            if isinstance(record, Body) and _is_large(record):
+                context.store.put(record.bytes)
     failpoint("blob.written")
 
 
@@ -173,45 +163,48 @@ def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
 
 # By id alone: the rows are ours by the fence, and a condition on the state would lure the planner to another index.
 _END_APPLIES = """
-UPDATE applies a SET state = t.state, receipt = t.receipt, finished_at = clock()
-  FROM unnest(%b::uuid[], %b::text[], %b::bytea[]) AS t (id, state, receipt) WHERE a.id = ANY (ARRAY[t.id])
+UPDATE applies a
+   SET state = t.state, receipt = t.receipt, finished_at = clock()
+  FROM unnest(%b::uuid[], %b::text[], %b::bytea[]) AS t (id, state, receipt)
+ WHERE a.id = ANY (ARRAY[t.id])
 """
 _END_PROPOSALS = """
-UPDATE proposals p SET state = t.state FROM unnest(%b::uuid[], %b::text[]) AS t (id, state) WHERE p.id = ANY (ARRAY[t.id]) AND p.state IN ('approved', 'unknown')
+UPDATE proposals p
+   SET state = t.state
+  FROM unnest(%b::uuid[], %b::text[]) AS t (id, state)
+ WHERE p.id = ANY (ARRAY[t.id])
+   AND p.state IN ('approved', 'unknown')
 """
 
 
-def _end_applies(conn: Connection, done: Sequence[tuple[Work, Step]]) -> None:
-    ends = [part.applied for work, step in done for part in (*work.chain, step) if part.applied]
+def _end_applies(conn: Connection, done: Finished) -> bool:
+    """Write how applies and their proposals ended; return whether any did."""
+    ends = [step.applied for _, step in _steps(done) if step.applied]
     if not ends:
-        return
-    sent = [end for end in ends if end.apply_id]
-    if sent:
-        conn.execute(
-            _END_APPLIES,
-            [[end.apply_id for end in sent], [str(end.apply_state) for end in sent], [end.receipt for end in sent]],
-            prepare=True,
-        )
+        return False
+    if sent := [end for end in ends if end.apply_id]:
+        columns = [[end.apply_id for end in sent], [str(end.apply_state) for end in sent], [end.receipt for end in sent]]
+        conn.execute(_END_APPLIES, columns, prepare=True)
     conn.execute(_END_PROPOSALS, [[end.proposal_id for end in ends], [end.proposal_state.value for end in ends]], prepare=True)
+    return True
 
 
 _COUNT = """
 INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, finished, failed)
 SELECT t.workspace_id, t.lane, date_trunc('minute', clock()), %s, t.finished, t.failed
   FROM unnest(%b::uuid[], %b::text[], %b::bigint[], %b::bigint[]) AS t (workspace_id, lane, finished, failed)
-ON CONFLICT (minute, lane, workspace_id, worker_id)
-DO UPDATE SET finished = lane_minutes.finished + excluded.finished, failed = lane_minutes.failed + excluded.failed
+    ON CONFLICT (minute, lane, workspace_id, worker_id)
+    DO UPDATE SET finished = lane_minutes.finished + excluded.finished,
+                  failed = lane_minutes.failed + excluded.failed
 """
 
 
-def _count(conn: Connection, committer: Committer, done: Sequence[tuple[Work, Step]]) -> None:
+def _count(conn: Connection, committer: Committer, done: Finished) -> None:
     """Add to the throughput of each lane left, per workspace and minute."""
     counts: Counter[tuple[UUID, str, bool]] = Counter()
-    for work, step in done:
-        for part in (*work.chain, step):
-            if part.move.name == "give_back":
-                continue
-            counts[work.claimed.workspace_id, part.left, part.move.name in _FAILED] += 1
+    for work, step in _steps(done):
+        if step.move.name != "give_back":
+            counts[work.claimed.workspace_id, step.from_lane, step.move.name in _FAILED] += 1
     rows = sorted({(workspace, lane) for workspace, lane, _ in counts}, key=str)
     conn.execute(
         _COUNT,
@@ -226,12 +219,11 @@ def _count(conn: Connection, committer: Committer, done: Sequence[tuple[Work, St
     )
 
 
-def _go_on(done: Sequence[tuple[Work, Step]], carried: dict[UUID, Work], moved: Moved, result: Committed) -> None:
-    """Set the carried items to where they now stand, and note which lanes have new work."""
+def _go_on(done: Finished, carried: dict[UUID, Work], moved: Moved, result: CommitResult) -> None:
+    """Set the carried items to where they are now, and note which lanes have new work."""
     for work, step in done:
         work.chain.clear()
-        stood = moved.done[work.item_id]
-        work.fence = stood.fence
+        work.fence = moved.done[work.item_id].fence
         _count_here(work, step)
         if work.item_id in carried:
             work.stage, work.lane = step.move.to_stage, step.lane
@@ -243,7 +235,7 @@ def _go_on(done: Sequence[tuple[Work, Step]], carried: dict[UUID, Work], moved: 
 def _count_here(work: Work, step: Step) -> None:
     """Repeat in memory what the move added to the row's counters, for the stages that follow under this claim."""
     if step.cause:
-        work.claimed = counted_once_more(work.claimed, step.cause)
+        work.claimed = with_one_more(work.claimed, step.cause)
     if step.round:
         work.claimed = work.claimed._replace(rounds=work.claimed.rounds + 1)
         work.product, work.finding = None, None

@@ -1,4 +1,4 @@
-"""Turns: whose work a claim takes. Workspaces take turns, and within one its pods, however much any of them has."""
+"""Fair share: whose work a claim takes. Workspaces take turns, and within one its pods, however much any of them has."""
 
 import time
 from collections import Counter, OrderedDict, deque
@@ -13,7 +13,7 @@ from pipeline.stages.context import Reading, StageContext
 from queues.claims import Claim, Pair, backlog, claim_batch
 from queues.database import transaction
 
-_LOOK_SECONDS = 1.0
+_REFRESH_SECONDS = 1.0
 """How long a worker may go by what it knows of a lane: whoever comes new waits no longer for a first turn."""
 
 
@@ -31,18 +31,18 @@ class FairShare:
     def __init__(self, pairs_per_claim: int = 16) -> None:
         self._waiting: dict[str, OrderedDict[UUID, deque[UUID]]] = {}
         """Lane → workspaces in the order of their turns → pods in that of theirs."""
-        self._looked: dict[str, float] = {}
+        self._refreshed_at: dict[str, float] = {}
         self._most = pairs_per_claim
         self._claims: Counter[str] = Counter()
-        self.asked: tuple[UUID, frozenset[UUID]] | None = None
-        """The claim that was asked for and not answered: it may be open, and nobody else knows of it."""
+        self.unconfirmed_claim: tuple[UUID, frozenset[UUID]] | None = None
+        """The claim that was sent and not confirmed: it may be open, and nobody else knows of it."""
 
     def next(self, context: StageContext, lane: str) -> tuple[list[Pair], bool]:
         """Return the pairs whose turn it is, and whether others are still waiting for theirs."""
         waiting = self._waiting.setdefault(lane, OrderedDict())
         now = time.monotonic()
-        if not waiting or now - self._looked.get(lane, 0.0) > _LOOK_SECONDS:
-            self._looked[lane] = now
+        if not waiting or now - self._refreshed_at.get(lane, 0.0) > _REFRESH_SECONDS:
+            self._refreshed_at[lane] = now
             self._merge_backlog(waiting, backlog(context.conn, lane))
         turn: list[Pair] = []
         while waiting and len(turn) < self._most:
@@ -94,20 +94,20 @@ def take(context: StageContext, turns: FairShare, worker_id: UUID, worker: str, 
     # Items that were in a crash travel alone; they have their turn when nothing else is due.
     runs = context.registry.hashes if stage is Stage.WORKCELL else None
     ways = ((shares, 0), (dict.fromkeys(pairs, 1), 1))
-    turns.asked = claim_id, frozenset(workspace for workspace, _ in pairs)
-    claim, asked = Claim(claim_id, lane, stage, ()), None
+    turns.unconfirmed_claim = claim_id, frozenset(workspace for workspace, _ in pairs)
+    claim, pending = Claim(claim_id, lane, stage, ()), None
     # A lease that a crash of the server forgets was never there: its holder's next commit finds another fence. Whatever is
     # durable after it made it durable too, so that no effect rests on a claim that is not there.
-    with transaction(context.conn, turns.asked[1], pipelined=True, durable=False) as conn:
+    with transaction(context.conn, turns.unconfirmed_claim[1], pipelined=True, durable=False) as conn:
         for each, crashed_limit in reversed(ways) if turns.begins_with_crashed(lane) else ways:
             claim = claim_batch(
                 conn, claim_id, worker_id, worker, lane, stage, each, seconds=seconds, crashed_limit=crashed_limit, runs=runs
             )
             if claim.items:
-                asked = context.request(claim.items, stage)
+                pending = context.request(claim.items, stage)
                 break
-    reading = context.receive(asked) if asked else None
-    turns.asked = None
+    reading = context.receive(pending) if pending else None
+    turns.unconfirmed_claim = None
     taken = Counter((item.workspace_id, item.pod_id) for item in claim.items)
     turns.put_back(lane, [pair for pair in pairs if taken[pair] >= shares[pair]])
     if claim.items:

@@ -6,29 +6,28 @@ import signal
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import UUID
 
 import psycopg
 import structlog
-from contracts.errors import LeaseLost, ShopfloorError, Unavailable
+from contracts.errors import ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import Role, Stage
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import StageContext
+from pipeline.stages.retries import message_of, places_of
 from pipeline.startup.compose import Shop
 from pipeline.worker.advance import Mode, advance
 from pipeline.worker.commit import Committer
 from pipeline.worker.containment import contain
 from pipeline.worker.fair_share import FairShare, take
-from pipeline.worker.release import return_counted
 from queues import workers
 from queues.claims import Claim, give_back
 from queues.database import Connection, first_line, is_connection_error, transaction
 from queues.doorbell import Listener
+from queues.failed_claims import fail_claims
 from queues.leases import Heartbeat
 from workcells.appliers import Applier
 from workcells.registry import Registry
@@ -46,15 +45,16 @@ class UnfinishedClaim:
 
     claim_id: UUID
     workspaces: frozenset[UUID]
-    counts: bool
-    """True when the accident was ours and not the database's: then it counts as an attempt."""
+    error: str = ""
+    """What failed on our side, counted against each item that the claim held; empty when the database went away."""
     note: str = "the database went away, or the lease was lost"
 
-    def give_back(self, conn: Connection, by: str) -> list[str]:
+    def end(self, conn: Connection, by: str) -> list[str]:
         """Return its items to their lanes, those that were expired meanwhile being no longer its own; return the lanes."""
         with transaction(conn, self.workspaces):
-            if self.counts:
-                return return_counted(conn, self.claim_id, by=by, note="the worker had an accident outside any step")
+            if self.error:
+                note = f"the worker failed outside any step: {self.error}"
+                return sorted(fail_claims(conn, [self.claim_id], by_move="retry", by=by, note=note).lanes)
             return sorted(set(give_back(conn, self.claim_id, by=by, note=self.note).values()))
 
 
@@ -120,9 +120,7 @@ class Worker:
         for claim_id, workspaces in list(self._working.items()):
             # Whoever is still at it finds its lease gone, and sends nothing more. What it has sent is probed by whoever comes next.
             self._heart.drop(claim_id)
-            self._return_rest(
-                UnfinishedClaim(claim_id, workspaces, counts=False, note="the worker was told to stop and could not wait for it")
-            )
+            self._return_rest(UnfinishedClaim(claim_id, workspaces, note="the worker was told to stop and could not wait for it"))
         self._heart.stop()
         with self._connect() as conn:
             workers.retire(conn, self.id)
@@ -153,26 +151,26 @@ class Worker:
             self._drop_context()
         except Exception as error:  # noqa: BLE001 - an accident outside any step is counted against the batch; the worker serves on
             # Where, not what: the message of an error may hold what people wrote.
-            log.error("claim.failed", worker=self.name, lane=lane, error=type(error).__name__, at=_places(error))  # noqa: TRY400 - no payload
+            log.error("claim.failed", worker=self.name, lane=lane, error=type(error).__name__, at=places_of(error))  # noqa: TRY400 - no payload
             self._drop_context()
 
     def _one_batch(self, lane: str) -> None:
         context, turns = self._context()
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         try:
             taken = take(context, turns, self.id, self.name, lane, batch=self._batch, seconds=self._lease)
-        except Exception:
+        except Exception as error:
             self._drop_context()
-            if turns.asked:
-                # The answer to the claim was lost, and with it who holds it: it is given back, whether it was opened or not.
-                self._return_rest(UnfinishedClaim(*turns.asked, counts=False))
+            if turns.unconfirmed_claim:
+                # The answer to the claim was lost, and with it who holds it: it is returned, whether it was opened or not.
+                self._return_rest(UnfinishedClaim(*turns.unconfirmed_claim, _counted(error)))
             raise
         claim = taken.claim
         if taken.more:
             self._doorbell.ring([lane])
         if not claim.items:
             return
-        self._heart.hold(claim.id, asked)
+        self._heart.hold(claim.id, asked_at)
         self._working[claim.id] = frozenset(item.workspace_id for item in claim.items)
         context.lease_holds = lambda: self._heart.holds(claim.id)
         try:
@@ -184,8 +182,7 @@ class Worker:
         except Exception as error:
             # The connection first: the server then ends what it still does for us, and lets go of the rows.
             self._drop_context()
-            is_ours = not (is_connection_error(error) or isinstance(error, (LeaseLost, Unavailable)))
-            self._return_rest(UnfinishedClaim(claim.id, frozenset(item.workspace_id for item in claim.items), is_ours))
+            self._return_rest(UnfinishedClaim(claim.id, frozenset(item.workspace_id for item in claim.items), _counted(error)))
             raise
         finally:
             self._heart.drop(claim.id)
@@ -205,14 +202,14 @@ class Worker:
         """Give back what an accident left leased; when the database is away, as soon as it answers a heartbeat again."""
         try:
             with self._connect() as conn:
-                self._doorbell.ring(unfinished.give_back(conn, self.name))
+                self._doorbell.ring(unfinished.end(conn, self.name))
         except (psycopg.Error, ShopfloorError) as error:
             log.warning("claim.left", claim=str(unfinished.claim_id), error=type(error).__name__)
             self._unfinished.append(unfinished)
 
     def _return_unfinished(self, conn: Connection) -> None:
         while self._unfinished:
-            self._unfinished[0].give_back(conn, self.name)
+            self._unfinished[0].end(conn, self.name)
             del self._unfinished[0]
 
     def _drop_context(self) -> None:
@@ -237,9 +234,9 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _places(error: Exception) -> list[str]:
-    """Return the innermost places that an error came through, the last one being where it was raised."""
-    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
+def _counted(error: Exception) -> str:
+    """Return what a failure counts as against the items of its claim; empty for an outage, which says nothing of them."""
+    return "" if is_connection_error(error) or isinstance(error, Unavailable) else message_of(error)
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

@@ -1,14 +1,14 @@
-"""Proposing: what asks for a mutation gets its proposal and its clearance, before the move that rests on them."""
+"""Write the proposals of a commit and open their clearances, before the moves that rest on them."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
 from artifacts.shelf import ProposalRow
 from contracts.identity import new_id
-from contracts.lifecycle import Stage, State, Wait, move
+from contracts.lifecycle import Wait
 from contracts.proposals import ClearanceState
 from pipeline.failpoints import failpoint
-from pipeline.stages.work import Step, Work
+from pipeline.stages.work import Step, Work, stay
 from queues.database import Connection
 
 CLEARANCE_SECONDS = 2 * 24 * 3600
@@ -45,14 +45,13 @@ def propose(conn: Connection, finished: Finished) -> tuple[Finished, list[UUID]]
         ],
         prepare=True,
     )
-    held = set()
+    asked = {}
     for proposal_id, clearance in found:
         work, step = by_proposal[proposal_id]
-        held.add(work.item_id)
         if step.move.name == "clear" and clearance != ClearanceState.CLEARED:
             # The pod's autonomy was lowered meanwhile: people decide.
-            step.move, step.lane = move("ask", Stage.QA, State.LEASED), Stage.QA.value
-            step.wait, step.waiting_on = Wait.APPROVAL, "a reviewer"
+            step = stay(work, "ask", wait=Wait.APPROVAL, waiting_on="a reviewer", tier=step.tier, records=step.records)
+        asked[work.item_id] = step
     failpoint("clearance.opened")
-    lost = [item for item in rows if item not in held]
-    return [(work, step) for work, step in finished if work.item_id not in lost], lost
+    lost = [item for item in rows if item not in asked]
+    return [(work, asked.get(work.item_id, step)) for work, step in finished if work.item_id not in lost], lost

@@ -29,7 +29,7 @@ SELECT * FROM (
  ORDER BY no
 """
 _ATTEMPTS = f"""
-SELECT stage, fence, outcome, cause, message, started_at, ended_at,
+SELECT stage, fence, outcome, cause, message, traceback, started_at, ended_at,
        extract(epoch FROM ended_at - started_at)::float8 AS seconds, input_sha256, output_sha256
   FROM attempts WHERE item_id = %s ORDER BY fence LIMIT {MOST}
 """

@@ -83,13 +83,13 @@ def test_a_contract_that_says_the_least_allows_the_least():
     assert (least.tools_allow, least.evidence_required, least.uncertainty) == ((), False, None)
     assert "close" not in least.proposes
     assert least.action_findings("close", {})[0].message == "may propose nothing; got close"
-    assert {cause: least.ceiling(cause) for cause in Cause} == CEILINGS
+    assert {cause: least.ceilings[cause] for cause in Cause} == CEILINGS
 
 
 def test_ceilings_are_the_contracts_where_it_names_them(contract):
-    assert contract.ceiling(Cause.CRASH) == 1
-    assert contract.ceiling(Cause.QA) == 7
-    assert contract.ceiling(Cause.DRIFT) == CEILINGS[Cause.DRIFT]
+    assert contract.ceilings[Cause.CRASH] == 1
+    assert contract.ceilings[Cause.QA] == 7
+    assert contract.ceilings[Cause.DRIFT] == CEILINGS[Cause.DRIFT]
 
 
 def test_items_and_values_are_held_to_their_schemas(contract):

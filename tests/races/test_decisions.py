@@ -13,7 +13,7 @@ from pipeline import failpoints
 from pipeline.operations.steering import cancel
 from pipeline.review.clearances import Answer, decide
 from pipeline.startup.compose import Shop
-from pipeline.sweeper.duties import lapse_proposals
+from pipeline.sweeper.decisions import lapse_proposals
 from queues.database import Connection
 from tests.in_process import Clock, Road
 from tests.reviews import ballot, look, person, propose

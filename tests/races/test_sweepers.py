@@ -8,7 +8,8 @@ from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.access.tokens import token_sha256
 from pipeline.startup.compose import Shop
-from pipeline.sweeper.duties import sweep, upkeep
+from pipeline.sweeper.process import sweep
+from pipeline.sweeper.upkeep import upkeep
 from queues.database import Connection, transaction
 from tests.in_process import Clock, Road, issue
 from tests.reviews import person, propose

@@ -100,10 +100,10 @@ def check_results(look: Look, tally: Tally) -> None:
 _CEILINGS = """
 WITH revived AS (SELECT item_id, fence FROM inspect.moves WHERE move = ANY (%(afresh)s)),
 ended AS (
-  SELECT a.item_id, a.cause, a.fence, bool_or(a.stage <> 'workcell') AS outside, count(r.item_id) AS life
+  SELECT a.item_id, a.cause, a.fence, bool_or(a.stage = 'route') AS unpinned, count(r.item_id) AS life
     FROM inspect.attempts a LEFT JOIN revived r ON r.item_id = a.item_id AND r.fence < a.fence
    WHERE a.cause IS NOT NULL GROUP BY a.item_id, a.cause, a.fence),
-counted AS (SELECT item_id, cause, life, count(*) AS attempts, bool_or(outside) AS outside FROM ended GROUP BY item_id, cause, life),
+counted AS (SELECT item_id, cause, life, count(*) AS attempts, bool_or(unpinned) AS unpinned FROM ended GROUP BY item_id, cause, life),
 limits AS (
   SELECT * FROM unnest(%(names)s::text[], %(versions)s::text[], %(causes)s::text[], %(ceilings)s::int[])
     AS l (name, version, cause, ceiling))
@@ -112,8 +112,8 @@ SELECT 4, 'item ' || c.item_id || ': ' || c.attempts || ' attempts ended for ' |
   JOIN limits d ON d.name = '' AND d.cause = c.cause
   LEFT JOIN limits k ON (k.name, k.version, k.cause) = (i.contract, i.contract_version, c.cause)
   CROSS JOIN LATERAL (SELECT CASE WHEN k.ceiling IS NULL THEN d.ceiling
-    -- Outside the workcell the line's own ceilings hold for accidents.
-    WHEN c.outside AND c.cause NOT IN ('contract', 'qa', 'drift') THEN greatest(k.ceiling, d.ceiling) ELSE k.ceiling END AS ceiling) m
+    -- Before an item is pinned to its contract, the default ceilings hold.
+    WHEN c.unpinned THEN greatest(k.ceiling, d.ceiling) ELSE k.ceiling END AS ceiling) m
  WHERE c.attempts > m.ceiling
 UNION ALL
 SELECT 4, 'item ' || t.item_id || ': an execution under fence ' || t.fence || ' has no lease'

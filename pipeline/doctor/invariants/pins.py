@@ -22,13 +22,13 @@ class Pins:
 
     def limits(self) -> dict[str, list[Any]]:
         """Return parallel columns: name, version, and how many rounds an item may go through on its own."""
-        rows = [(c.name, str(c.version), sum(c.ceiling(cause) for cause in ROUND_CAUSES)) for c in self.contracts.values()]
+        rows = [(c.name, str(c.version), sum(c.ceilings[cause] for cause in ROUND_CAUSES)) for c in self.contracts.values()]
         return _columns(("names", "versions", "rounds"), rows)
 
     def ceilings(self) -> dict[str, list[Any]]:
         """Return parallel columns: name, version, cause and ceiling; the defaults under an empty name."""
         rows: list[tuple[Any, ...]] = [("", "", cause.value, ceiling) for cause, ceiling in CEILINGS.items()]
-        rows += [(c.name, str(c.version), cause.value, c.ceiling(cause)) for c in self.contracts.values() for cause in Cause]
+        rows += [(c.name, str(c.version), cause.value, c.ceilings[cause]) for c in self.contracts.values() for cause in Cause]
         return _columns(("names", "versions", "causes", "ceilings"), rows)
 
     def tiers(self) -> dict[str, list[Any]]:

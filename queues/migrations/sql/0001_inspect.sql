@@ -68,11 +68,11 @@ SELECT m.item_id::text AS item_id, w.name AS workspace, m.fence, coalesce(wk.nam
 
 -- An attempt is a lease and how it ended. `no` counts the leases of an item in a stage. An attempt that failed has the
 -- cause it was counted under: as its execution or the note of its move says, or by where the item went from it.
--- A contract's own ceilings hold in its workcell, and for contract, qa and drift wherever they are found.
+-- A contract's own ceilings hold from the moment an item is pinned to it: everywhere but in route.
 CREATE VIEW attempts WITH (security_invoker = true) AS
 SELECT e.item_id::text || '/' || e.fence AS id, e.item_id::text AS item_id, e.workspace, e.stage, e.no, e.fence, e.started_at, e.ended_at, e.outcome, e.cause,
        CASE WHEN e.cause IS NOT NULL THEN coalesce(
-         CASE WHEN e.stage = 'workcell' OR e.cause IN ('contract', 'qa', 'drift') THEN
+         CASE WHEN e.stage <> 'route' THEN
            (SELECT (convert_from(k.body, 'UTF8')::json #>> ARRAY['limits', 'attempts', e.cause])::int FROM $schema.contracts k
              WHERE k.id = coalesce((SELECT q.contract_id FROM $schema.queue q WHERE q.item_id = e.item_id),
                                    (SELECT f.contract_id FROM $schema.archived_items f WHERE f.item_id = e.item_id))) END,

@@ -272,6 +272,7 @@ CREATE TABLE attempts (
   input_sha256 bytea NOT NULL,
   output_sha256 bytea,
   message text NOT NULL DEFAULT '',
+  traceback text NOT NULL DEFAULT '' CHECK (length(traceback) <= 4000),
   PRIMARY KEY (item_id, fence)
 ) PARTITION BY RANGE (item_id);
 

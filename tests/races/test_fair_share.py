@@ -40,7 +40,7 @@ def move_half(admin: Connection, workspace: UUID, count: int) -> None:
 def test_who_comes_new_gets_a_turn_before_the_backlog_of_another_is_done(
     road: Road, admin: Connection, workspace: UUID, other: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "_REFRESH_SECONDS", 0.0)
     road.take_in([issue(number) for number in range(1, 61)])
     worker, mine = road.worker(), FairShare()
 

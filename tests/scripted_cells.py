@@ -1,0 +1,59 @@
+"""Cells that a test writes itself: published, routed to, and run by the code that it gives."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from contracts.floor import parse_floor
+from contracts.lifecycle import Role
+from pipeline.floors.publish import publish_cell, publish_floor
+from pipeline.startup.compose import Shop
+from pipeline.startup.setup import load_registry
+from workcells.registry import Registry
+
+CONTRACT = """
+contract: {name}
+version: 1.0.0
+summary: Does what the test says.
+takes:
+  name: {name}_row@1
+  schema: {{type: object, required: [id], properties: {{id: {{type: string}}, revision: {{type: string}}, does: {{type: string}}}}}}
+gives:
+  name: {name}_note@1
+  schema: {{type: object, additionalProperties: false, required: [note], properties: {{note: {{type: string}}}}}}
+evidence: {{required: false, sources: [item]}}
+tools: {{allow: [], deny: []}}
+limits: {{seconds: 30, bytes: 65536{limits}}}
+uncertainty: {{below: 0.5, then: refuse}}
+qa:
+  - {{check: schema}}
+"""
+FLOOR = """
+floor: 1
+pods:
+  default: {{autonomy: draft_approve}}
+flows:
+  {name}:
+    pod: default
+    takes: {{shape: json, subject: id, revision: revision}}
+    route:
+      - {{name: all, cell: {name}}}
+"""
+
+
+def put_in_force(shop: Shop, folder: Path, code: str, *, name: str = "scripted", limits: str = "") -> Registry:
+    """Write a cell under `folder`, publish it with a floor whose flow of the same name routes to it, and return its registry."""
+    home = folder / name
+    home.mkdir(parents=True)
+    (home / "cell.py").write_text(code, encoding="utf-8")
+    (home / "contract.yaml").write_text(CONTRACT.format(name=name, limits=limits), encoding="utf-8")
+    (home / "soul.md").write_text(f"# {name}\n\nDoes what a test says.\n", encoding="utf-8")
+    registry = load_registry(folder)
+    with shop.connect(Role.OPERATE) as conn:
+        publish_cell(conn, registry.by_name[name], by="test")
+        publish_floor(conn, shop.workspace_id(conn), parse_floor(FLOOR.format(name=name), "floor.yaml"), registry, by="test")
+    return registry
+
+
+def rows(keys: Iterable[str], **fields: str) -> list[dict[str, str]]:
+    """Return rows for the flow of a scripted cell, one a key."""
+    return [{"id": key, "revision": "1", **fields} for key in keys]
