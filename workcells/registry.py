@@ -71,6 +71,11 @@ class Registry:
         """The hashes of all contracts that this process has the code for."""
         return [bytes.fromhex(sha256) for sha256 in self.by_sha256]
 
+    def hashes_of(self, cell: str) -> list[bytes]:
+        """Return the hashes of the contracts of one cell that this process has the code for, the newest version first."""
+        found = [one.contract for one in self.by_sha256.values() if one.contract.name == cell]
+        return [bytes.fromhex(one.sha256) for one in sorted(found, key=lambda one: one.version, reverse=True)]
+
     def runs(self, contract_sha256: str) -> Cell:
         """Return the cell for a pinned contract. Raises NotFound when this process has no code for it."""
         try:

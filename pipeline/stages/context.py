@@ -93,18 +93,20 @@ class StageContext:
         return self.contract(work).sha256 in self.registry.by_sha256
 
     def pin(self, cell: str) -> int:
-        """Return the row of the newest published contract of a cell that this worker has the code for."""
-        if cell not in self._pins:
-            found = self.registry.by_name.get(cell)
-            if found is None:
-                raise BadContract(f"the floor routes to cell {cell!r}, which this worker does not have")
-            row = self.conn.execute(
-                "SELECT id FROM contracts WHERE name = %s AND sha256 = %s", [cell, bytes.fromhex(found.contract.sha256)]
-            ).fetchone()
-            if row is None:
-                raise BadContract(f"contract {found.contract.key} is not published", hint="shopfloor contract publish")
-            self._pins[cell] = row[0]
-        return self._pins[cell]
+        """Return the row of the contract that new work of a cell is pinned to.
+
+        The newest published version that this worker has the code for; of a cell that it does not have, the newest one that is
+        published: its items then wait in the cell's lane for a worker that has the code.
+        """
+        if cell in self._pins:
+            return self._pins[cell]
+        row = self.conn.execute(_PIN, {"cell": cell, "ours": self.registry.hashes_of(cell)}).fetchone()
+        if row is None:
+            raise BadContract(f"no contract of cell {cell!r} is published", hint="shopfloor contract publish")
+        contract_id, is_ours = row
+        if is_ours:  # a newer version of a cell that is not ours may be published at any time
+            self._pins[cell] = contract_id
+        return int(contract_id)
 
     def autonomy(self, work: Work) -> str:
         """Return what the pod may do on its own. Cached for this worker batch alone: people change it."""
@@ -129,11 +131,11 @@ class StageContext:
             bodies,
         )
 
-    def receive(self, asked: "PendingReads") -> "Reading":
+    def receive(self, pending: "PendingReads") -> "Reading":
         """Return the answers, with the bodies that are on disk, and why one cannot be read: it holds back no other."""
-        bodies = whole_bodies(asked.bodies.fetchall()) if asked.bodies else {}
+        bodies = whole_bodies(pending.bodies.fetchall()) if pending.bodies else {}
         unread: dict[UUID, Unavailable] = {}
-        for pair in asked.wanted:
+        for pair in pending.wanted:
             if pair in bodies:
                 continue
             try:
@@ -141,7 +143,7 @@ class StageContext:
             except Unavailable as error:
                 unread[pair[0]] = error
         return Reading(
-            asked.batches.fetchall() if asked.batches else [], dict(asked.autonomy.fetchall()), is_true(asked.free), bodies, unread
+            pending.batches.fetchall() if pending.batches else [], dict(pending.autonomy.fetchall()), is_true(pending.free), bodies, unread
         )
 
     def take_in(self, claim: Claim, reading: "Reading") -> list[Work]:
@@ -178,7 +180,7 @@ class Reading(NamedTuple):
     """What was read with a claim, as the rows say it."""
 
     batches: list[tuple[UUID, UUID, datetime, bool, bytes]]
-    """Id, floor, as-of, whether all its rows are in, and the floor's text; of batches that this line does not know for good."""
+    """Id, floor, as-of, whether all its rows are in, and the floor's text; of batches that this context does not know for good."""
     autonomy: dict[UUID, str]
     is_unrestricted: bool
     bodies: dict[tuple[UUID, bytes], bytes]
@@ -188,9 +190,19 @@ class Reading(NamedTuple):
 _WITHOUT_PAYLOAD = frozenset({Stage.APPLY, Stage.ARCHIVE})
 """Stages that work from what was approved or stored, never from the payload."""
 _BATCHES = """
-SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), b.state <> 'reading', f.body FROM batches b JOIN floors f ON f.id = b.floor_id WHERE b.id = ANY(%s)
+SELECT b.id, b.floor_id, coalesce(b.as_of, b.created_at), b.state <> 'reading', f.body
+  FROM batches b
+  JOIN floors f ON f.id = b.floor_id
+ WHERE b.id = ANY(%s)
 """
 _AUTONOMY = "SELECT id, autonomy FROM pods WHERE id = ANY(%s)"
+_PIN = """
+SELECT id, sha256 = ANY (%(ours)s::bytea[])
+  FROM contracts
+ WHERE name = %(cell)s
+ ORDER BY array_position(%(ours)s::bytea[], sha256) NULLS LAST, id DESC
+ LIMIT 1
+"""
 NO_PAUSE_OR_LIMIT = """
 SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL AND (until IS NULL OR until > clock()))
    AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)
