@@ -1,6 +1,7 @@
 """The envelope: one string of bytes that is shown, approved, sent and named. Nothing else is approved."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -66,6 +67,11 @@ def differing(
     except (KeyError, TypeError, ValueError):
         found.append("its very form")
     return found
+
+
+def changed_fields(precondition: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a precondition that a target has otherwise now, sorted: any of them is drift."""
+    return sorted(name for name, value in precondition.items() if seen.get(name) != value)
 
 
 def action_of(envelope: dict[str, Any]) -> Action:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.envelope import action_of
+from contracts.envelope import action_of, changed_fields
 from contracts.errors import ShopfloorError
 from pipeline.startup.appliers import opened
 from pipeline.startup.compose import Shop
@@ -23,7 +23,7 @@ def against_target(shop: Shop, envelope: Mapping[str, Any]) -> dict[str, Any]:
         adapter = opened(shop, [envelope["adapter"]])[envelope["adapter"]]
         declared = action.precondition
         seen = adapter.observe(action.target, sorted(declared))
-        changed = {name: {"then": value, "now": seen.get(name)} for name, value in declared.items() if seen.get(name) != value}
+        changed = {name: {"then": declared[name], "now": seen.get(name)} for name in changed_fields(declared, seen)}
         return {"diff": adapter.preview(action), "changed": changed, "error": ""}
     except ShopfloorError as error:
         return {"diff": "", "changed": {}, "error": str(error)}

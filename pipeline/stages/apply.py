@@ -16,7 +16,7 @@ from artifacts.blobs import need_bodies
 from artifacts.shelf import Body
 from contracts.attempts import Cause, Ceilings, is_exhausted
 from contracts.canonical import canonical
-from contracts.envelope import action_id, action_of, differing
+from contracts.envelope import action_id, action_of, changed_fields, differing
 from contracts.errors import ShopfloorError, Unavailable
 from contracts.identity import new_id
 from contracts.lifecycle import DRIFT, Stage, Wait
@@ -140,7 +140,7 @@ def _compare(one: Approved) -> Step | None:
         return _failed(one.work, one.proposal_id, str(error), one.apply_id)
     except ShopfloorError as error:
         return _later(one, error)
-    changed = sorted(name for name, value in declared.items() if seen.get(name) != value)
+    changed = changed_fields(declared, seen)
     if changed:
         return _drifted(one, ProposalState.DRIFTED, f"the target changed in {', '.join(changed)}", seen)
     return None

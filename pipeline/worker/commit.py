@@ -6,7 +6,7 @@ out of its batch, so that its neighbours are not held back.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -14,7 +14,7 @@ import psycopg
 from artifacts import shelf
 from artifacts.blobs import ROW_BYTES
 from artifacts.shelf import Body, ProposalRow, Record
-from contracts.lifecycle import ARCHIVED, Stage, State, move
+from contracts.lifecycle import ARCHIVED, Stage, State, move, stage_of
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true
 from pipeline.stages.retries import cause_of, failed_attempt, message_of, with_one_more
@@ -46,6 +46,12 @@ class Committer:
     serves: Callable[[str], bool]
     goes_on: Callable[[], bool] = lambda: True
     """Asked before each further group of a claim; False when the worker is to stop."""
+
+
+def carried_lanes(served: Iterable[str]) -> frozenset[str]:
+    """Return the lanes that a worker may carry a lease into: those it serves, and archive after an apply, which it closes itself."""
+    lanes = frozenset(served)
+    return lanes | {Stage.ARCHIVE.value} if any(stage_of(lane) is Stage.APPLY for lane in lanes) else lanes
 
 
 Finished = Sequence[tuple[Work, Step]]

@@ -12,7 +12,7 @@ from contracts.lifecycle import CLAIMABLE_STAGES, Role, Stage, lane_of
 from pipeline.stages.context import StageContext
 from pipeline.startup.compose import Shop
 from pipeline.worker.advance import Mode, advance
-from pipeline.worker.commit import Committer
+from pipeline.worker.commit import Committer, carried_lanes
 from pipeline.worker.fair_share import FairShare, take
 from queues import workers
 from workcells.appliers import Applier
@@ -49,10 +49,8 @@ class InlineWorker:
         """Claim one batch of a lane, take it as far as it goes, and return how many items were claimed."""
         taken = take(self.context, self._turns, self.id, self.name, lane, batch=self.batch, seconds=self.seconds)
         if taken.claim.items:
-            serves = set(self.lanes)
-            if any(name.startswith("apply.") for name in serves):
-                serves.add(Stage.ARCHIVE.value)
-            for _ in advance(self.context, Committer(self.name, self.id, taken.claim.id, serves.__contains__), taken, self.mode):
+            committer = Committer(self.name, self.id, taken.claim.id, carried_lanes(self.lanes).__contains__)
+            for _ in advance(self.context, committer, taken, self.mode):
                 pass
         return len(taken.claim.items)
 

@@ -14,13 +14,13 @@ import psycopg
 import structlog
 from contracts.errors import ShopfloorError, Unavailable
 from contracts.identity import new_id
-from contracts.lifecycle import Role, Stage
+from contracts.lifecycle import Role
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import StageContext
 from pipeline.stages.retries import message_of, places_of
 from pipeline.startup.compose import Shop
 from pipeline.worker.advance import Mode, advance
-from pipeline.worker.commit import Committer
+from pipeline.worker.commit import Committer, carried_lanes
 from pipeline.worker.containment import contain
 from pipeline.worker.fair_share import FairShare, take
 from queues import workers
@@ -90,8 +90,7 @@ class Worker:
         self._local = threading.local()
         self._draining = threading.Event()
         self._served = frozenset(self.lanes)
-        # The apply process closes what it applied: into archive it carries, but it does not listen there.
-        self._carries = self._served | ({Stage.ARCHIVE.value} if self.role is Role.APPLY else set())
+        self._carries = carried_lanes(self._served)
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""

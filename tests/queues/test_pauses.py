@@ -8,7 +8,7 @@ import pytest
 from contracts.errors import BadInput, NotFound
 from contracts.lifecycle import Role
 from queues.database import Connection
-from queues.pauses import pause, resume, scope_of, standing
+from queues.pauses import active_pauses, pause, resume, scope_of
 from tests.in_process import Clock, Road, issue
 from tests.item_states import in_the_cells_lane
 from tests.reviews import look
@@ -40,7 +40,7 @@ def test_a_pause_on_each_scope_holds_the_item_until_it_is_resumed(
 
     road.run()
     assert [(row["stage"], row["reason"]) for row in road.items()] == [("workcell", "paused")]
-    assert [(one.scope, one.why, one.actor) for one in standing(operator, workspace)] == [(text, "release freeze", "ops")]
+    assert [(one.scope, one.why, one.actor) for one in active_pauses(operator, workspace)] == [(text, "release freeze", "ops")]
 
     assert resume(operator, workspace, scope, by="ops") == 1
     road.run()
@@ -67,7 +67,7 @@ def test_a_pause_lifts_itself_when_its_time_has_come(
     clock.advance(seconds=3601)
     road.run()
     assert road.states() == {"archive/done": 1}
-    assert standing(operator, workspace) == []
+    assert active_pauses(operator, workspace) == []
     with pytest.raises(NotFound):
         resume(operator, workspace, scope_of(operator, workspace, "all"), by="ops")
 
