@@ -169,20 +169,13 @@ class Contract:
 
         Raises KeyError for an action that may not be proposed.
         """
-        if action not in self._policies:
-            self._policies[action] = self._policy_of(action)
         return self._policies[action]
 
     @cached_property
     def _policies(self) -> dict[str, str]:
-        return {}
-
-    def _policy_of(self, action: str) -> str:
         document = self.document
-        return digest(
-            {"action": action, "proposes": document["proposes"][action]}
-            | {clause: document.get(clause) for clause in ("qa", "evidence", "uncertainty")}
-        )
+        shared = {clause: document.get(clause) for clause in ("qa", "evidence", "uncertainty")}
+        return {action: digest({"action": action, "proposes": clause} | shared) for action, clause in document.get("proposes", {}).items()}
 
     @property
     def document(self) -> dict[str, Any]:

@@ -5,14 +5,12 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from contracts.documents import load_yaml
 from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import CLAIMABLE_STAGES, Stage
 from queues.audit import record_audit
 from queues.database import Connection, transaction
-from queues.floors import newest_floors
-from queues.lookup import find_item
+from queues.lookup import find_item, is_flow
 
 KINDS = {
     "all": "everything, in every workspace",
@@ -27,8 +25,6 @@ KINDS = {
 """The scopes that can be paused, as people type them."""
 
 _NAMED = ("pod", "flow", "lane", "cell", "order", "item")
-_FLOORS = 50
-"""Floors that are searched for a flow, the newest first: items of one that was dropped may still be in progress."""
 _LANE = re.compile(r"[a-z][a-z0-9_.-]{0,80}")
 
 
@@ -97,11 +93,6 @@ def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
     if row is None:
         raise NotFound(f"no pod {name[:80]!r} in this workspace", hint="shopfloor floor show")
     return str(row[0])
-
-
-def is_flow(conn: Connection, name: str) -> bool:
-    """Return whether one of the newest floors has a flow of this name. Call inside a transaction over the workspace."""
-    return any(name in load_yaml(row.body, f"floor {row.id}").get("flows", {}) for row in newest_floors(conn, each=_FLOORS))
 
 
 def _flow(conn: Connection, workspace: UUID, name: str) -> str:

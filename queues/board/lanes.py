@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from contracts.lifecycle import CLAIMABLE_STAGES, Reason, Stage, State
 from queues.database import Connection, transaction
+from queues.pauses import active_pauses
 from queues.predicates import AT_LIMIT, DUE, OVER_RATE, PAUSED, SERVED, SILENT, UNREAD
 
 WINDOW_MINUTES = 5
@@ -170,7 +171,10 @@ def read_board(conn: Connection, workspace: UUID) -> Board:
             groups = cursor.execute(_GROUPS).fetchall()
             flows = cursor.execute(_FLOW, [WINDOW_MINUTES]).fetchall()
             workers = cursor.execute(_WORKERS).fetchall()
-            pauses = _standing_pauses(conn, workspace)
+            pauses = [
+                {"scope": p.scope, "why": p.why, "actor": p.actor, "since": p.created_at, "until": p.until}
+                for p in active_pauses(conn, workspace)
+            ]
             totals = cursor.execute(_TOTALS).fetchone() or {}
             unread = cursor.execute(_UNREAD).fetchall()
             now, unreleased, seen = conn.execute(f"SELECT clock(), ({_UNRELEASED}), ({_SWEEPERS})").fetchone() or (
@@ -198,18 +202,6 @@ def read_board(conn: Connection, workspace: UUID) -> Board:
         sweeper="late" if overdue > OVERDUE_SECONDS else "running" if seen else None,
         totals=totals | {"in_queue": in_queue, "ended": totals.get("accepted", 0) - in_queue},
     )
-
-
-def _standing_pauses(conn: Connection, workspace: UUID) -> list[dict[str, Any]]:
-    """Return the pauses that hold. Their module reads floors, and with them YAML: loaded only where one stands."""
-    found = conn.execute("SELECT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL)").fetchone()
-    if not (found and found[0]):
-        return []
-    from queues.pauses import active_pauses
-
-    return [
-        {"scope": p.scope, "why": p.why, "actor": p.actor, "since": p.created_at, "until": p.until} for p in active_pauses(conn, workspace)
-    ]
 
 
 def _lanes(groups: Iterable[dict[str, Any]], flows: Iterable[dict[str, Any]], workers: Iterable[dict[str, Any]]) -> list[Lane]:

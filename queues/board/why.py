@@ -17,6 +17,7 @@ from queues.board.waits import explain_approval, explain_dependency, explain_hum
 from queues.database import Connection
 from queues.lookup import Found
 from queues.mover import COUNTERS
+from queues.pauses import active_pauses
 from queues.predicates import ALIVE, AT_LIMIT, SERVES
 
 _MOST_AHEAD = 10_000
@@ -101,9 +102,6 @@ def _silent(_conn: Connection, row: dict[str, Any]) -> Explanation:
 
 
 def _paused(conn: Connection, row: dict[str, Any]) -> Explanation:
-    # Not at the top: queues.pauses reads floors, and with them YAML, which `status` need not load.
-    from queues.pauses import active_pauses
-
     covers = {
         "all", "workspace", f"flow:{row['flow']}", f"order:{row['order_id']}", f"item:{row['item_id']}",
         f"lane:{row['lane']}", row["lane"].replace("cell.", "cell:", 1), f"pod:{_pod(conn, row['pod_id'])}",

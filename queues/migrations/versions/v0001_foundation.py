@@ -20,7 +20,16 @@ MOVABLE = (
 )
 """Columns of a queue row that a move may change; workspace, order, pod and flow never change."""
 
-SCRIPTS = ("0001_tables", "0001_search", "0001_guards", "0001_acts", "0001_security", "0001_inspect")
+SCRIPTS = (
+    "0001_intake_tables",
+    "0001_queue_tables",
+    "0001_result_tables",
+    "0001_search",
+    "0001_guards",
+    "0001_acts",
+    "0001_security",
+    "0001_inspect",
+)
 
 
 def _listed(values: object) -> str:
