@@ -1,4 +1,4 @@
-"""Claims: who works on what, for how long, and in whose turn.
+"""Claims: lease a batch of items, give back what was not begun, close what is done.
 
 A claim is one batch of items under one lease row. Workspaces and pods take turns (fair share); within a
 pod, priority, then due time, then age decide.
@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from psycopg.rows import class_row
 from contracts.lifecycle import Stage, State, move
 from queues.database import Connection
 from queues.mover import Planned, Route, perform
@@ -63,41 +64,65 @@ WITH shares AS (
   SELECT q.workspace_id, q.pod_id, %(lane)s::text AS lane, q.share
     FROM unnest(%(workspaces)b::uuid[], %(pods)b::uuid[], %(shares)b::int[]) AS q (workspace_id, pod_id, share)),
 rooms AS MATERIALIZED (
-  SELECT l.workspace_id, greatest(least(l.max_active - {ACTIVE}, l.per_minute - {STARTED}), 0)::int AS room, l.per_minute
-    FROM lanes l WHERE l.name = %(lane)s AND l.workspace_id = ANY (%(workspaces)b::uuid[]) AND (l.max_active IS NOT NULL OR l.per_minute IS NOT NULL)),
+  SELECT l.workspace_id,
+         greatest(least(l.max_active - {ACTIVE}, l.per_minute - {STARTED}), 0)::int AS room,
+         l.per_minute
+    FROM lanes l
+   WHERE l.name = %(lane)s
+     AND l.workspace_id = ANY (%(workspaces)b::uuid[])
+     AND (l.max_active IS NOT NULL OR l.per_minute IS NOT NULL)),
 groups AS (
   SELECT q.workspace_id, q.pod_id, least(q.share, r.room * q.nth / q.pods - r.room * (q.nth - 1) / q.pods) AS share
-    FROM (SELECT s.*, count(*) OVER (PARTITION BY s.workspace_id) AS pods,
-                 row_number() OVER (PARTITION BY s.workspace_id ORDER BY random()) AS nth FROM shares s) q
+    FROM (SELECT s.*,
+                 count(*) OVER (PARTITION BY s.workspace_id) AS pods,
+                 row_number() OVER (PARTITION BY s.workspace_id ORDER BY random()) AS nth
+            FROM shares s) q
     LEFT JOIN rooms r ON r.workspace_id = q.workspace_id),
 picked AS MATERIALIZED (
-  SELECT p.item_id FROM groups g CROSS JOIN LATERAL (
-    SELECT q.item_id FROM queue q
-     WHERE q.ready_lane = %(lane)s AND q.workspace_id = g.workspace_id AND q.pod_id = g.pod_id
+  SELECT p.item_id
+    FROM groups g
+   CROSS JOIN LATERAL (
+    SELECT q.item_id
+      FROM queue q
+     WHERE q.ready_lane = %(lane)s
+       AND q.workspace_id = g.workspace_id
+       AND q.pod_id = g.pod_id
 """
 _AFTER = """
      ORDER BY q.priority, q.due_at, q.item_id
-     LIMIT g.share FOR NO KEY UPDATE SKIP LOCKED) p
+     LIMIT g.share
+       FOR NO KEY UPDATE SKIP LOCKED) p
    LIMIT %(most)s),
 claimed AS (
-  UPDATE queue q SET state = 'leased', ready_lane = NULL, claim_id = %(claim)s, fence = q.fence + 1, move_no = q.move_no + 1, moved_at = clock()
-    FROM picked p WHERE q.item_id = ANY (ARRAY[p.item_id])
+  UPDATE queue q
+     SET state = 'leased', ready_lane = NULL, claim_id = %(claim)s,
+         fence = q.fence + 1, move_no = q.move_no + 1, moved_at = clock()
+    FROM picked p
+   WHERE q.item_id = ANY (ARRAY[p.item_id])
   RETURNING q.*),
 history AS (
   INSERT INTO moves (item_id, workspace_id, claim_id, at, no, fence, legal, actor, reason)
-  SELECT item_id, workspace_id, claim_id, moved_at, move_no, fence, %(legal)s, %(actor)s, '' FROM claimed),
+  SELECT item_id, workspace_id, claim_id, moved_at, move_no, fence, %(legal)s, %(actor)s, ''
+    FROM claimed),
 started AS (
   INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, started)
-  SELECT c.workspace_id, %(lane)s, date_trunc('minute', clock()), %(worker)s, count(*) FROM claimed c
-    JOIN rooms r ON r.workspace_id = c.workspace_id AND r.per_minute IS NOT NULL GROUP BY c.workspace_id ORDER BY c.workspace_id
-  ON CONFLICT (minute, lane, workspace_id, worker_id) DO UPDATE SET started = lane_minutes.started + excluded.started),
+  SELECT c.workspace_id, %(lane)s, date_trunc('minute', clock()), %(worker)s, count(*)
+    FROM claimed c
+    JOIN rooms r ON r.workspace_id = c.workspace_id AND r.per_minute IS NOT NULL
+   GROUP BY c.workspace_id
+   ORDER BY c.workspace_id
+      ON CONFLICT (minute, lane, workspace_id, worker_id)
+      DO UPDATE SET started = lane_minutes.started + excluded.started),
 opened AS (
   INSERT INTO claims (id, worker_id, lane, opened_at, beat_at, until)
   SELECT %(claim)s, %(worker)s, %(lane)s, clock(), clock(), clock() + make_interval(secs => %(seconds)s)
    WHERE EXISTS (SELECT FROM claimed))
-SELECT c.item_id, c.workspace_id, c.order_id, c.pod_id, i.batch_id, c.fence, c.rounds, c.contract_id, c.priority, c.crashes, c.transients,
-       c.throttles, c.contract_breaks, c.qa_rejects, c.drifts, c.flow, i.payload_sha256, o.subject_key, o.revision, o.submitter, c.moved_at
-  FROM claimed c JOIN items i ON i.id = ANY (ARRAY[c.item_id]) JOIN orders o ON o.id = ANY (ARRAY[c.order_id])
+SELECT c.item_id, c.workspace_id, c.order_id, c.pod_id, i.batch_id, c.fence, c.rounds, c.contract_id, c.priority,
+       c.crashes, c.transients, c.throttles, c.contract_breaks, c.qa_rejects, c.drifts,
+       c.flow, i.payload_sha256, o.subject_key, o.revision, o.submitter, c.moved_at
+  FROM claimed c
+  JOIN items i ON i.id = ANY (ARRAY[c.item_id])
+  JOIN orders o ON o.id = ANY (ARRAY[c.order_id])
  ORDER BY c.item_id
 """
 
@@ -112,9 +137,14 @@ _CLAIM_CRASHED = _claim("q.crashes > 0")  # has an index of its own: the few are
 
 
 _ONE_AT_A_TIME = """
-SELECT pg_advisory_xact_lock(hashtextextended('lane ' || name || ' ' || workspace_id, 0)) FROM (
-  SELECT name, workspace_id FROM lanes WHERE workspace_id = ANY (%b::uuid[]) AND name = %b AND (max_active IS NOT NULL OR per_minute IS NOT NULL)
-   ORDER BY workspace_id OFFSET 0) limited
+SELECT pg_advisory_xact_lock(hashtextextended('lane ' || name || ' ' || workspace_id, 0))
+  FROM (SELECT name, workspace_id
+          FROM lanes
+         WHERE workspace_id = ANY (%b::uuid[])
+           AND name = %b
+           AND (max_active IS NOT NULL OR per_minute IS NOT NULL)
+         ORDER BY workspace_id
+        OFFSET 0) limited
 """
 """Claims on a limited lane follow each other: two at once would both count what was there before either."""
 
@@ -161,28 +191,45 @@ def claim_batch(
     return Claim(claim_id, lane, stage, tuple(Claimed(*row) for row in rows))
 
 
+_CLOSE = """
+UPDATE claims
+   SET closed_at = clock()
+ WHERE id = %s
+   AND closed_at IS NULL
+"""
+_CLOSE_EMPTY = f"{_CLOSE}   AND NOT EXISTS (SELECT FROM queue WHERE claim_id = %s)"
+
+
 def close_claim(conn: Connection, claim_id: UUID) -> None:
-    """Mark a claim whose items have all moved on; nothing is left to renew or expire."""
-    conn.execute("UPDATE claims SET closed_at = clock() WHERE id = %s AND closed_at IS NULL", [claim_id], prepare=True)
+    """Close a claim whose items have all moved on; nothing is left to renew or expire."""
+    conn.execute(_CLOSE, [claim_id], prepare=True)
 
 
 def close_if_empty(conn: Connection, claim_id: UUID) -> None:
-    """Mark a claim unless something is still leased under it: a row that another session has locked is not gone.
+    """Close a claim unless something is still leased under it: a row that another session has locked is not gone.
 
     Call inside a transaction over the workspaces of its items.
     """
-    conn.execute(
-        "UPDATE claims SET closed_at = clock() WHERE id = %s AND closed_at IS NULL AND NOT EXISTS (SELECT FROM queue WHERE claim_id = %s)",
-        [claim_id, claim_id],
-        prepare=True,
-    )
+    conn.execute(_CLOSE_EMPTY, [claim_id, claim_id], prepare=True)
 
 
-_LEFT = """
-SELECT q.item_id, q.fence, q.stage, q.lane FROM queue q WHERE q.claim_id = %s AND (%s::uuid[] IS NULL OR q.item_id = ANY (%s)){}
- ORDER BY q.item_id FOR NO KEY UPDATE SKIP LOCKED
+class _Held(NamedTuple):
+    item_id: UUID
+    fence: int
+    stage: str
+    lane: str
+
+
+_HELD = """
+SELECT q.item_id, q.fence, q.stage, q.lane
+  FROM queue q
+ WHERE q.claim_id = %(claim)s
+   AND (%(among)s::uuid[] IS NULL OR q.item_id = ANY (%(among)s))
+   AND {which}
+ ORDER BY q.item_id
+   FOR NO KEY UPDATE SKIP LOCKED
 """
-_ALL_LEFT, _PAUSED_LEFT = _LEFT.format(""), _LEFT.format(f" AND {PAUSED}")
+_ALL_HELD, _PAUSED_HELD = _HELD.format(which="true"), _HELD.format(which=PAUSED)
 
 
 def give_back(
@@ -190,14 +237,15 @@ def give_back(
 ) -> dict[UUID, str]:
     """Return to their lanes the items that a claim still holds, and close it if all are; return the lane of each.
 
-    With `among`, only those; with `paused_alone`, only those that a pause covers. Counts nothing against the items. Call inside a transaction over their
-    workspaces.
+    With `among`, only those; with `paused_alone`, only those that a pause covers. Counts nothing against the items. Call inside a
+    transaction over their workspaces.
     """
-    items = list(among) if among is not None else None
-    left = conn.execute(_PAUSED_LEFT if paused_alone else _ALL_LEFT, [claim_id, items, items]).fetchall()
+    values = {"claim": claim_id, "among": list(among) if among is not None else None}
+    cursor = conn.cursor(row_factory=class_row(_Held))
+    held = cursor.execute(_PAUSED_HELD if paused_alone else _ALL_HELD, values).fetchall()
     planned = [
-        Planned(item, fence, Route((move("give_back", Stage(stage), State.LEASED),), lane, (note,))) for item, fence, stage, lane in left
+        Planned(one.item_id, one.fence, Route((move("give_back", Stage(one.stage), State.LEASED),), one.lane, (note,))) for one in held
     ]
     moved = perform(conn, planned, by=by)
     close_if_empty(conn, claim_id)
-    return {item: lane for item, _, _, lane in left if item in moved.done}
+    return {one.item_id: one.lane for one in held if one.item_id in moved.done}

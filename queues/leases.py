@@ -13,21 +13,25 @@ from queues.database import Connection, first_line
 log = structlog.get_logger()
 
 _RENEW = """
-UPDATE claims SET beat_at = clock(), until = clock() + make_interval(secs => %s)
- WHERE id = ANY(%s) AND closed_at IS NULL AND until > clock() RETURNING id
+UPDATE claims
+   SET beat_at = clock(), until = clock() + make_interval(secs => %s)
+ WHERE id = ANY(%s)
+   AND closed_at IS NULL
+   AND until > clock()
+RETURNING id
 """
 
 
 MOST_SECONDS = 10.0
-"""A worker is seen to live by its beats, however long its leases are: three of them make the thirty seconds of SERVES."""
+"""Longest pause between two beats, however long the lease: a worker counts as alive for three of them (predicates.ALIVE)."""
 
 
 class Heartbeat:
-    """Renews held claims every quarter of the lease (silent is who has missed a third of it) or sooner, and knows by the process's own clock which still hold.
+    """Renews held claims every quarter of the lease or sooner, and knows by the process's own clock which still hold.
 
-    A claim that has not got on for `limit_seconds` is not renewed any more: its step hangs, and the lease is how others
-    get the items back. Then `on_hang` is called from the heartbeat's thread, with each beat until the claim is dropped. `on_beat` is called after each
-    beat, with its connection: the database answers.
+    A claim that makes no progress for `limit_seconds` is not renewed any more: its step hangs, and the lease is how others
+    get the items back. Then `on_hang` is called from the heartbeat's thread, with each beat until the claim is dropped.
+    `on_beat` is called after each beat, with its connection: the database answers.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class Heartbeat:
         self._held: dict[UUID, tuple[float, float]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat_for_ever, name="heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
@@ -56,7 +60,7 @@ class Heartbeat:
             self._held[claim_id] = (asked_at, asked_at + self._lease)
 
     def record_progress(self, claim_id: UUID) -> None:
-        """Note that a claim's work is getting on: its time limit starts anew."""
+        """Note that a claim's work makes progress: its time limit starts anew."""
         with self._lock:
             if claim_id in self._held:
                 self._held[claim_id] = (time.monotonic(), self._held[claim_id][1])
@@ -72,7 +76,7 @@ class Heartbeat:
             held = self._held.get(claim_id)
         return held is not None and time.monotonic() + margin_seconds < held[1]
 
-    def _beat_for_ever(self) -> None:
+    def _run(self) -> None:
         conn: Connection | None = None
         while not self._stop.wait(min(self._lease / 4, MOST_SECONDS)):
             try:

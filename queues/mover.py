@@ -52,7 +52,7 @@ class Planned(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where an item stands after its move."""
+    """Where an item is after its move."""
 
     item_id: UUID
     workspace_id: UUID
@@ -74,14 +74,16 @@ class Moved:
 _MATCH = """q.item_id = ANY (ARRAY[t.item_id]) AND q.fence = t.fence AND q.stage = %(from_stage)s AND q.state = %(from_state)s"""
 _WANTED = """
 wanted AS MATERIALIZED (
-  SELECT * FROM unnest(%(ids)b::uuid[], %(fences)b::int[], %(delays)b::float8[]) AS t (item_id, fence, delay))"""
+  SELECT *
+    FROM unnest(%(ids)b::uuid[], %(fences)b::int[], %(delays)b::float8[]) AS t (item_id, fence, delay))"""
 _HISTORY = """
 history AS (
   INSERT INTO moves (item_id, workspace_id, claim_id, at, no, fence, legal, actor, reason)
-  SELECT m.item_id, m.workspace_id, %(claim)s::uuid, clock(), m.move_no - %(count)s + s.k, m.fence - %(leases)s + s.lease, s.legal,
-         %(actor)s, s.note
-    FROM moved m CROSS JOIN unnest(%(legal)b::smallint[], %(nth_lease)b::int[], %(notes)b::text[])
-         WITH ORDINALITY AS s (legal, lease, note, k))"""
+  SELECT m.item_id, m.workspace_id, %(claim)s::uuid, clock(),
+         m.move_no - %(count)s + s.k, m.fence - %(leases)s + s.lease, s.legal, %(actor)s, s.note
+    FROM moved m
+   CROSS JOIN unnest(%(legal)b::smallint[], %(nth_lease)b::int[], %(notes)b::text[])
+              WITH ORDINALITY AS s (legal, lease, note, k))"""
 
 # HOT as long as ready_lane, due_at and claim_id keep their values: a carried lease touches no index.
 _ADVANCE = f"""
@@ -94,37 +96,55 @@ moved AS (
          wait = %(wait)s, waiting_on = %(waiting_on)s,
          fence = q.fence + %(leases)s, move_no = q.move_no + %(count)s, moved_at = clock(),
          due_at = CASE WHEN %(to_state)s = 'ready' THEN clock() + make_interval(secs => t.delay) ELSE q.due_at END,
-         contract_id = coalesce(%(contract_id)s, q.contract_id), priority = coalesce(%(priority)s, q.priority),
-         rounds = q.rounds + %(round)s, crashes = q.crashes + %(crashes)s, transients = q.transients + %(transients)s,
-         throttles = q.throttles + %(throttles)s, contract_breaks = q.contract_breaks + %(contract_breaks)s,
-         qa_rejects = q.qa_rejects + %(qa_rejects)s, drifts = q.drifts + %(drifts)s
+         contract_id = coalesce(%(contract_id)s, q.contract_id),
+         priority = coalesce(%(priority)s, q.priority),
+         rounds = q.rounds + %(round)s,
+         crashes = q.crashes + %(crashes)s,
+         transients = q.transients + %(transients)s,
+         throttles = q.throttles + %(throttles)s,
+         contract_breaks = q.contract_breaks + %(contract_breaks)s,
+         qa_rejects = q.qa_rejects + %(qa_rejects)s,
+         drifts = q.drifts + %(drifts)s
     FROM wanted t
    WHERE {_MATCH}
   RETURNING q.item_id, q.workspace_id, q.order_id, q.fence, q.move_no),{_HISTORY}
-SELECT item_id, workspace_id, order_id, fence, move_no FROM moved
+SELECT item_id, workspace_id, order_id, fence, move_no
+  FROM moved
 """
 
 _END = f"""
 WITH {_WANTED},
 gone AS (
-  DELETE FROM queue q USING wanted t
+  DELETE FROM queue q
+   USING wanted t
    WHERE {_MATCH}
   RETURNING q.item_id, q.workspace_id, q.order_id, q.pod_id, q.fence, q.move_no, q.contract_id, q.rounds, q.lane, q.flow),
 moved AS (
-  SELECT item_id, workspace_id, order_id, pod_id, fence + %(leases)s AS fence, move_no + %(count)s AS move_no,
-         coalesce(%(contract_id)s, contract_id) AS contract_id, rounds, lane, flow
+  SELECT item_id, workspace_id, order_id, pod_id,
+         fence + %(leases)s AS fence,
+         move_no + %(count)s AS move_no,
+         coalesce(%(contract_id)s, contract_id) AS contract_id,
+         rounds, lane, flow
     FROM gone),{_HISTORY},
 filed AS (
-  INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds, stage, state, lane, flow, finding, archived_at)
-  SELECT item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds, %(to_stage)s, %(to_state)s, lane, flow, %(finding)s, clock()
+  INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds,
+                              stage, state, lane, flow, finding, archived_at)
+  SELECT item_id, workspace_id, order_id, pod_id, fence, move_no, contract_id, rounds,
+         %(to_stage)s, %(to_state)s, lane, flow, %(finding)s, clock()
     FROM moved),
 closed AS (
-  UPDATE orders o SET state = %(to_state)s, closed_at = clock(), finding = %(finding)s
+  UPDATE orders o
+     SET state = %(to_state)s, closed_at = clock(), finding = %(finding)s
     FROM moved m
-   WHERE o.id = ANY (ARRAY[m.order_id]) AND o.closed_at IS NULL AND NOT EXISTS (
-     SELECT FROM (SELECT id FROM items WHERE order_id = m.order_id OFFSET 0) i JOIN queue q ON q.item_id = ANY (ARRAY[i.id])
-      WHERE q.item_id NOT IN (SELECT g.item_id FROM gone g)))
-SELECT item_id, workspace_id, order_id, fence, move_no FROM moved
+   WHERE o.id = ANY (ARRAY[m.order_id])
+     AND o.closed_at IS NULL
+     AND NOT EXISTS (
+       SELECT
+         FROM (SELECT id FROM items WHERE order_id = m.order_id OFFSET 0) i
+         JOIN queue q ON q.item_id = ANY (ARRAY[i.id])
+        WHERE q.item_id NOT IN (SELECT g.item_id FROM gone g)))
+SELECT item_id, workspace_id, order_id, fence, move_no
+  FROM moved
 """
 
 
@@ -143,8 +163,8 @@ def perform(conn: Connection, planned: Iterable[Planned], *, by: str, claim_id: 
         rows = conn.execute(
             _END if route.moves[-1].to_state in ARCHIVED else _ADVANCE, _parameters(route, wishes, by, claim_id), prepare=True
         ).fetchall()
-        for row in rows:
-            result.done[row[0]] = Position(*row)
+        for row in map(Position._make, rows):
+            result.done[row.item_id] = row
         if len(rows) < len(wishes):
             result.refused += [wish.item_id for wish in wishes if wish.item_id not in result.done]
     return result
