@@ -22,13 +22,19 @@ def apply_group() -> None:
 
 
 @apply_group.command("list")
-@click.option("--state", type=click.Choice(["due", "intent", "applied", "failed", "unknown"]), help="due: approved and not begun")
+@click.option(
+    "--state",
+    type=click.Choice(["due", "intent", "applied", "failed", "drifted", "expired", "unknown"]),
+    help="due: approved and not begun",
+)
 @click.option("--adapter", help="applies of one adapter")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000), help="rows shown")
 @click.option("--cursor", metavar="ID", help="go on where an earlier list ended")
 @formats(rows=True)
 def list_(state: str | None, adapter: str | None, limit: int, cursor: str | None, form: str) -> None:
     """List applies, the latest first.
+
+    Also those of which nothing was sent, because the target was gone or had changed, or the approval no longer held.
 
     \b
     Example:
@@ -40,7 +46,7 @@ def list_(state: str | None, adapter: str | None, limit: int, cursor: str | None
 
     with session(Role.READ) as s:
         before = one_id(cursor) if cursor else None
-        found = applies(s.conn, s.workspace, state=state, adapter=adapter, before=before, most=limit + 1)
+        found = applies(s.conn, s.workspace, state=state, adapter=adapter, before=before, limit=limit + 1)
     shown, more = found[:limit], len(found) > limit
     if form == "json":
         document({"applies": shown, "next_cursor": shown[-1]["id"] if more else None})
@@ -85,10 +91,15 @@ def _page(one: dict[str, Any]) -> Iterator[str]:
     from console.proposal_page import pretty
 
     yield f"{printable(one['action'])} {printable(one['target'])}: {one['state']}"
-    yield f"apply {one['id']}   through {one['adapter']} ({one['idempotency_class']})   key {one['action_id'].hex()}"
+    if one["action_id"] is not None:
+        yield f"apply {one['id']}   through {one['adapter']} ({one['idempotency_class']})   key {one['action_id'].hex()}"
     yield f"proposal {one['proposal_id']} is {one['proposal_state']}   item {one['item_id']} is {_stands(one)}"
-    yield f"intent {cell(one['intent_at'])}   finished {cell(one['finished_at'])}"
-    for title, value in (("sent", one["envelope"]), ("receipt", one["receipt"])):
+    if one["intent_at"] is None:
+        yield f"nothing was sent: {printable(one['why'] or 'no finding says why')}"
+    else:
+        yield f"intent {cell(one['intent_at'])}   finished {cell(one['finished_at'])}"
+    bytes_are = "approved" if one["intent_at"] is None else "sent"
+    for title, value in ((bytes_are, one["envelope"]), ("receipt", one["receipt"])):
         yield ""
         yield f"{title}:" + ("" if value is not None else " none")
         yield from (f"  {line}" for line in pretty(value)) if value is not None else ()

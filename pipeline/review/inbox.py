@@ -131,8 +131,10 @@ _PAST = "SELECT id FROM proposals WHERE target = %s ORDER BY id DESC LIMIT 1"
 def find_proposal(conn: Connection, workspace: UUID, text: str) -> UUID:
     """Return the proposal that a person means: its id or the beginning of it, an item, an order, or a subject key.
 
-    Of an item, order or subject the newest one. Raises NotFound, and BadInput for a beginning that is shared.
+    Of an item, order or subject the newest one. Raises NotFound, and BadInput for an empty text or a shared beginning.
     """
+    if not text.strip():
+        raise BadInput("the name of a proposal is empty: expected an id or a subject such as owner/repo#12", hint="shopfloor review inbox")
     with transaction(conn, workspace):
         rows = _by_id(conn, text) or conn.execute(_LIVE, [text]).fetchall() or conn.execute(_PAST, [text]).fetchall()
     if not rows:

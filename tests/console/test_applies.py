@@ -7,11 +7,11 @@ from uuid import UUID
 
 import pytest
 from contracts.attempts import Cause
-from contracts.errors import Conflict, Denied
+from contracts.errors import BadInput, Conflict, Denied
 from contracts.lifecycle import Role, Wait
-from pipeline.review.applies import find_apply, probe_again, resolve
+from pipeline.review.applies import applies, find_apply, probe_again, resolve
 from pipeline.review.clearances import Answer, decide
-from pipeline.review.inbox import Waiting
+from pipeline.review.inbox import Waiting, find_proposal
 from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.in_process import Road
@@ -49,6 +49,48 @@ def test_the_list_and_one_apply_show_what_was_sent_and_what_came_back(shop: Shop
     assert shown["receipt"]["changed"] is True
     assert [move["move"] for move in shown["moves"]] == ["approve", "claim", "carry"]
     assert cli("apply", "probe", "acme/widgets#1").exit_code == 4
+
+
+def test_an_approval_that_ends_without_anything_sent_is_listed_with_why(shop: Shop, road: Road, workspace: UUID, cli: Any) -> None:
+    gone = approved(shop, road, workspace)
+    next(shop.tracker_dir.glob("acme__widgets/1.json")).unlink()
+    road.run()
+    assert road.items(id=str(gone.item_id))[0]["state"] == "refused"
+    for arguments in ([], ["--state", "failed"], ["--state", "failed", "--adapter", "tracker"]):
+        [row] = cli("apply", "list", "--json", *arguments).json["applies"]
+        assert (row["state"], row["target"], row["intent_at"], row["proposal_id"]) == ("failed", "acme/widgets#1", None, str(gone.id))
+    assert cli("apply", "list", "--json", "--state", "drifted").json["applies"] == []
+    for name in (row["id"], str(gone.item_id), "acme/widgets#1"):
+        shown = cli("apply", "show", name, "--json").json["apply"]
+        assert (shown["state"], shown["intent_at"], shown["receipt"]) == ("failed", None, None)
+        assert [move["move"] for move in shown["moves"]] == ["approve", "claim", "refuse"]
+    page = cli("apply", "show", "acme/widgets#1").stdout
+    assert "close acme/widgets#1: failed" in page
+    assert f"nothing was sent: {shown['why']}" in page
+    assert "target.missing" in shown["why"]
+    assert cli("apply", "probe", "acme/widgets#1").exit_code == 4
+
+
+def test_a_drifted_approval_is_listed_beside_the_applies(shop: Shop, road: Road, workspace: UUID) -> None:
+    one = approved(shop, road, workspace)
+    file = next(shop.tracker_dir.glob("acme__widgets/1.json"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"title": "Widget 1 turns after all"}))
+    road.run()
+    with shop.connect(Role.READ) as conn:
+        [row] = applies(conn, workspace, state=None, adapter=None, before=None, limit=10)
+        assert (row["state"], row["proposal_id"], row["intent_at"]) == ("drifted", one.id, None)
+        assert applies(conn, workspace, state=None, adapter=None, before=row["id"], limit=10) == []
+        assert "the target changed in title" in find_apply(conn, workspace, "acme/widgets#1")["why"]
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_no_text_names_no_apply_and_no_proposal(shop: Shop, road: Road, workspace: UUID, text: str) -> None:
+    approved(shop, road, workspace)
+    with shop.connect(Role.READ) as conn:
+        with pytest.raises(BadInput, match="empty"):
+            find_apply(conn, workspace, text)
+        with pytest.raises(BadInput, match="empty"):
+            find_proposal(conn, workspace, text)
 
 
 def test_preview_shows_the_diff_and_changes_nothing(shop: Shop, road: Road, workspace: UUID, cli: Any) -> None:
