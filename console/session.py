@@ -55,7 +55,7 @@ def session(role: Role, *, start: bool = False, needs: str | None = "") -> Itera
     """
     from pipeline.access.tokens import actor_of
 
-    shop = open_shop(start=start)
+    shop = open_shop(start=start, acts=role not in (Role.READ, Role.AUDIT))
     with shop.connect(role, name=f"shopfloor-{role}") as conn:
         workspace = shop.workspace_id(conn)
         token = kept_token(shop)

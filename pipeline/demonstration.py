@@ -12,8 +12,8 @@ from uuid import UUID
 from contracts.errors import BadInput, Conflict, Refused
 from contracts.lifecycle import Role
 from pipeline.access.tokens import ensure_actor, issue_token
-from pipeline.crew.crew import stop_background
 from pipeline.crew.crew_file import running
+from pipeline.crew.run import stop_background
 from pipeline.crew.separation import run_as_apply_user
 from pipeline.intake.from_file import open_intake
 from pipeline.intake.intake import Report, take_in

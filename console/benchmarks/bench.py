@@ -16,7 +16,8 @@ from contracts.errors import Unavailable
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role, Stage
 from pipeline.access.tokens import ensure_actor
-from pipeline.crew.crew import Crew, command
+from pipeline.crew.crew import Crew
+from pipeline.crew.member import members
 from pipeline.crew.separation import Separation
 from pipeline.floors.publish import floor_in_force, publish_cell, publish_floor
 from pipeline.intake.intake import Intake, Report, take_in
@@ -130,10 +131,8 @@ def bench(*, workers: int, mode: str, batch: int, workspaces: int = 1, crew: boo
         found = Bench(shop, conn, _workspaces(shop, workspaces))
         environment = {"SHOPFLOOR_DATABASE": name, "SHOPFLOOR_MODE": mode, "SHOPFLOOR_BATCH": str(batch)}
         if crew:
-            posts = {f"propose-{n}": command("worker", "--lanes", "propose") for n in range(1, workers + 1)}
-            posts |= {"apply": command("worker", "--lanes", "apply"), "sweeper": command("sweeper")}
             team = found.crew = Crew(
-                posts, log_dir=shop.data_dir / "log" / "bench", separation=Separation(settings), environment=environment
+                members(workers), log_dir=shop.data_dir / "log" / "bench", separation=Separation(settings), environment=environment
             )
             team.start()
             _wait_for_workers(found, workers + 1)

@@ -37,7 +37,7 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
         return
     from contracts.lifecycle import Role
     from pipeline import demonstration
-    from pipeline.crew import crew
+    from pipeline.crew.run import start_background
     from pipeline.startup import logs
     from pipeline.startup.compose import open_shop
     from pipeline.startup.setup import set_up
@@ -49,7 +49,7 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
     shop = open_shop()
     logs.configure("error")
     set_up(shop)
-    crew.start_background(shop)
+    start_background(shop)
     with shop.connect(Role.OPERATE, name="demo") as conn:
         workspace = shop.workspace_id(conn)
         tokens = demonstration.tokens(conn, workspace)
@@ -91,11 +91,12 @@ def _show_moving(moving: int) -> None:
 def _reset(form: str) -> None:
     from contracts.errors import Unavailable
     from pipeline.demonstration import reset
-    from pipeline.startup.compose import open_shop
+    from pipeline.startup.compose import open_shop, refuse_foreign_folder
     from pipeline.startup.settings import load
     from queues.embedded import default_data_dir, stop
 
     settings = load()
+    refuse_foreign_folder(settings)
     try:
         shop = open_shop(settings, start=False)
     except Unavailable:

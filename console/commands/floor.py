@@ -3,11 +3,14 @@
 import json
 from difflib import unified_diff
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from console.output import document, formats, listing, printable
 from contracts.lifecycle import Role
+
+if TYPE_CHECKING:
+    from contracts.floor import Floor
 
 _SHOWN_SHA = 12
 _ORDER = ("floor", "pods", "flows", "lanes")
@@ -88,7 +91,7 @@ def show(version: str | None, form: str) -> None:
 def apply(file: Path, dry_run: bool, form: str) -> None:
     """Put a floor file in force. Batches taken in before keep the floor that they came in under.
 
-    It stays in force until another one is applied; a floor.yaml that `up` finds counts as applied. Autonomy of pods
+    It stays in force until another one is applied, here or by `up --floor`. Autonomy of pods
     and limits of lanes hold for all work at once. Applying the floor in force changes nothing.
 
     \b
@@ -111,7 +114,7 @@ def apply(file: Path, dry_run: bool, form: str) -> None:
         else:
             made = publish_floor(open_session.conn, open_session.workspace, wanted, registry, by=open_session.actor)
     old = parse_floor(bytes(before["body"]).decode(), "the floor in force")
-    changes = list(unified_diff(_yaml(old.body).splitlines(), _yaml(wanted.body).splitlines(), "in force", str(file), lineterm="", n=2))
+    changes = changes_between(old, wanted, str(file))
     served = {lane for role in (Role.PROPOSE, Role.APPLY) for lane in lanes_of(old, role)}
     unserved = sorted({lane for role in (Role.PROPOSE, Role.APPLY) for lane in lanes_of(wanted, role)} - served)
     if form == "json":
@@ -135,8 +138,9 @@ def apply(file: Path, dry_run: bool, form: str) -> None:
     else:
         click.echo("nothing was changed")
     if unserved and not dry_run:
-        click.echo(f"running workers do not serve {', '.join(unserved)}")
-        click.echo("next: shopfloor down --workers-only, then shopfloor up")
+        click.echo(
+            f"new lanes: {', '.join(unserved)}; workers of `shopfloor up` serve them within seconds, others once they are started again"
+        )
 
 
 @floor.command()
@@ -167,6 +171,11 @@ def history(limit: int, form: str) -> None:
         columns=["id", "sha256", "published_at", "published_by", "flows"],
         empty="no floor; see: shopfloor up",
     )
+
+
+def changes_between(old: "Floor", new: "Floor", name: str) -> list[str]:
+    """Return the lines of the difference between the floor in force and another one; none where they are the same."""
+    return list(unified_diff(_yaml(old.body).splitlines(), _yaml(new.body).splitlines(), "in force", name, lineterm="", n=2))
 
 
 def _yaml(body: bytes) -> str:

@@ -29,25 +29,25 @@ def status(check: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.crew.crew_file import trouble
+    from pipeline.crew.crew_file import report
     from queues.board.lanes import read_board
 
     with session(Role.READ) as here:
         board = read_board(here.conn, here.workspace)
         broker = _broker(here.shop)
         name = here.shop.settings.workspace
-        crew = trouble(here.shop)
-    attention = board.needs_attention or broker is False or bool(crew.falling)
+        crew = report(here.shop)
+    attention = board.needs_attention or broker is False or bool(crew.problems)
     if form == "json":
         document(
-            {"workspace": name, "broker": _up(broker), "unseparated": crew.unseparated, "falling": crew.falling}
+            {"workspace": name, "broker": _up(broker), "unseparated": crew.unseparated, "problems": crew.problems}
             | board.as_dict()
             | {"ok": not attention}
         )
     else:
         _say(board, name, broker, brief=check)
-        for line in crew.falling:
-            click.echo(_paint(f"  crew     {printable(line)}", "red"))
+        for line in crew.problems:
+            click.echo(_paint(f"  crew     {printable(line)}{'' if crew.pid else '  →  shopfloor up'}", "red"))
         for gap in crew.unseparated if not check else ():
             click.echo(_paint(f"  crew     not separated: {printable(gap)}", "yellow"))
     if check and attention:
@@ -147,9 +147,9 @@ def _say_attention(board: "Board", broker: bool | None) -> None:
         gone = f"{printable(batch['source'])} has had no reader for {age(batch['seconds'])}, {batch['rows_read']:,} rows are in"
         click.echo(_paint(f"  intake   {gone}  →  type its `shopfloor intake` again: it goes on from there", "red"))
     if board.is_abandoned and not any(lane.stalled for lane in board.lanes):
-        click.echo(_paint("  workers  none is alive: what people decide is not followed  →  shopfloor up", "red"))
+        click.echo(_paint("  workers  no worker runs: approvals will not be applied  →  shopfloor up", "red"))
     if board.sweeper == "late":
-        click.echo(_paint("  sweeper  none brings back what is overdue  →  shopfloor sweeper", "red"))
+        click.echo(_paint("  sweeper  no sweeper runs: expired leases are not recovered  →  shopfloor sweeper", "red"))
     if broker is False:
         click.echo(_paint("  broker   down: work pauses until it answers; intake and review go on  →  shopfloor up", "red"))
 

@@ -1,253 +1,209 @@
-"""The crew: the processes that `up` keeps alive. Each is an ordinary `shopfloor worker` or `sweeper`."""
+"""The crew supervises the processes of `up`: it starts them, starts again what ends, and ends and replaces what is stuck."""
 
-import contextlib
-import ctypes
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import psutil
 import structlog
-from contracts.errors import Conflict, Refused, ShopfloorError
+from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
-from pipeline.crew.crew_file import only_one, running, said_by_crew
-from pipeline.crew.separation import NO_HOME, Separation, environment_for, separate
-from pipeline.startup.compose import ROLE_NAMES, Shop
-from queues.embedded import attach_or_start
-from queues.embedded.processes import become
+from pipeline.crew.member import START_SECONDS, Child, Member, MemberState, launch, members
+from pipeline.crew.separation import Separation
 
 log = structlog.get_logger()
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 40.0
-_STEADY_SECONDS = 10.0
-_FALLING = 2
-_SERVICES_SECONDS = 2.0
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_DELAYS = (0.2, 1.0, 5.0, 15.0)
-
-
-def command(*arguments: str) -> list[str]:
-    """Return the command line that runs this very shopfloor."""
-    return [sys.executable, "-P", "-m", "console", *arguments]
-
-
-def _drain_with_the_crew() -> None:
-    """Have the kernel tell this process when the crew dies: nobody else would, and `down` would not find it."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
-def roster(shop: Shop) -> dict[str, list[str]]:
-    """Return what runs, by name: propose workers, one apply worker, one sweeper."""
-    crew = {f"propose-{n}": command("worker", "--lanes", "propose") for n in range(1, shop.settings.workers + 1)}
-    return crew | {"apply": command("worker", "--lanes", "apply"), "sweeper": command("sweeper")}
-
-
-@dataclass
-class Post:
-    """One place in the crew, its process, and how often it fell over lately."""
-
-    name: str
-    argv: Sequence[str]
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    falls: int = 0
-    due_at: float = field(default=0.0)
-
-    @property
-    def role(self) -> Role:
-        """The login that its process takes."""
-        return {"apply": Role.APPLY, "sweeper": Role.SWEEP}.get(self.name, Role.PROPOSE)
-
-    @property
-    def delay_seconds(self) -> float:
-        """How long to wait before it is started again."""
-        return _DELAYS[min(self.falls, len(_DELAYS) - 1)]
+STOP_SECONDS = 40.0
+"""Time that a process has to drain before it is killed; a worker takes less than thirty seconds."""
+_STUCK_STOP_SECONDS = 2.0
+"""The same for one that is stuck: it may have been frozen, and drain once it is let go."""
+_STOP_POLL_SECONDS = 0.05
+_RETRY_SECONDS = 30.0
+SILENT_SECONDS = 10.0
+"""The least time without a report after which a process counts as stuck."""
 
 
 class Crew:
-    """Starts the posts, starts those again that end, and stops all when told to."""
+    """Supervises its members. `check` has to be called about twice a second."""
 
     def __init__(
         self,
-        posts: Mapping[str, Sequence[str]],
+        argv_by_name: Mapping[str, Sequence[str]],
         *,
         log_dir: Path,
         separation: Separation,
         environment: Mapping[str, str] | None = None,
+        silent_seconds: float = SILENT_SECONDS,
+        say: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        self.posts = [Post(name, argv) for name, argv in posts.items()]
+        self.members = [Member(name, argv) for name, argv in argv_by_name.items()]
         self._log_dir = log_dir
         self._environment = {**os.environ, **(environment or {})}
         self._separation = separation
+        self._silent_seconds = silent_seconds
+        self._say = say
+        self._ending: list[Child] = []
+        """Processes that were told to end and have not yet."""
+        self._generation = 0
+        self._checked_at = time.monotonic()
 
     def start(self) -> None:
-        """Start every post."""
+        """Start every member."""
         self._log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for post in self.posts:
-            self._start(post)
+        for member in self.members:
+            self._start(member)
 
-    def _start(self, post: Post) -> None:
-        try:
-            environment = environment_for(self._separation.settings, post.role, self._environment)
-        except ShopfloorError as error:
-            post.falls += 1
-            post.due_at = time.monotonic() + post.delay_seconds
-            log.warning("crew.not_started", post=post.name, error=error.message, again_in_seconds=post.delay_seconds)
-            return
-        argv = post.argv
-        if run_as := self._separation.run_as_by_role.get(post.role):
-            environment |= NO_HOME
-            argv = become(run_as, argv, dies_with_parent=True)
-        with (self._log_dir / f"{post.name}.log").open("ab") as out:
-            # A group of its own: Ctrl-C at the crew's terminal would reach it beside our own signal, and two mean "at once".
-            post.process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=environment,
-                process_group=0,
-                preexec_fn=_drain_with_the_crew,  # noqa: PLW1509 - one system call; the crew has no other thread
-            )
-        post.started_at = time.monotonic()
-
-    def look_after(self) -> None:
-        """Start again what ended: at once the first time, later and later when it keeps falling over."""
+    def check(self) -> None:
+        """Start again what ended, end and replace what is stuck, and go on with a replacement of all."""
         now = time.monotonic()
-        for post in self.posts:
-            if post.process is None:
-                if now >= post.due_at:
-                    self._start(post)
-            elif (code := post.process.poll()) is not None:
-                post.falls = 0 if now - post.started_at > _STEADY_SECONDS else post.falls + 1
-                log.warning("crew.ended", post=post.name, code=code, again_in_seconds=post.delay_seconds)
-                post.process, post.due_at = None, now + post.delay_seconds
+        for child in self._children():
+            child.liveness.listen(now - self._checked_at)
+        self._checked_at = now
+        for member in self.members:
+            if member.current is None:
+                if now >= member.due_at:
+                    self._start(member)
+            elif (code := member.current.process.poll()) is not None:
+                self._note_end(member, member.current, code, now)
+            elif member.current.is_silent(self._silent_seconds):
+                self._replace_stuck(member, member.current)
+        self._replace_outdated(now)
+        self._reap(now)
 
-    def falling(self) -> list[str]:
-        """Return a line for each post that keeps ending soon after its start."""
-        now = time.monotonic()
-        return [
-            f"{post.name} ended {post.falls} times soon after its start; why stands in {self._log_dir / post.name}.log"
-            for post in self.posts
-            if post.falls >= _FALLING and (post.process is None or now - post.started_at <= _STEADY_SECONDS)
-        ]
+    def scale(self, workers: int) -> None:
+        """Bring the number of propose workers to `workers`: start what is missing, drain the last ones that are too many."""
+        wanted = members(workers)
+        for member in [one for one in self.members if one.name not in wanted]:
+            self.members.remove(member)
+            for child in (member.current, member.successor):
+                if child is not None:
+                    self._end(child, STOP_SECONDS)
+        known = {member.name for member in self.members}
+        for name in wanted.keys() - known:
+            self.members.append(Member(name, wanted[name]))
+        self.members.sort(key=lambda member: list(wanted).index(member.name))
+
+    def replace_workers(self) -> None:
+        """Have every worker replaced, one after the other: each drains once its successor, with newly loaded code, is ready."""
+        self._generation += 1
 
     def stop(self) -> None:
-        """Ask every process to drain, then end those that do not within 40 s."""
-        running = [post.process for post in self.posts if post.process is not None and post.process.poll() is None]
-        for process in running:
-            process.terminate()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for process in running:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        """Tell every process to drain; kill those that are stuck, and those that have not ended within 40 s."""
+        running = [child for child in self._children() if child.process.poll() is None]
+        for child in running:
+            child.process.terminate()
+        listened_at, deadline = time.monotonic(), time.monotonic() + STOP_SECONDS
+        while running := [child for child in running if child.process.poll() is None]:
+            time.sleep(_STOP_POLL_SECONDS)
+            now = time.monotonic()
+            for child in running:
+                child.liveness.listen(now - listened_at)
+                if now > deadline or child.is_silent(self._silent_seconds):
+                    child.process.kill()
+            listened_at = now
 
-    def hurry(self) -> None:
-        """Tell every process a second time: then it ends at once, and its leases run out."""
-        for post in self.posts:
-            if post.process is not None and post.process.poll() is None:
-                post.process.terminate()
+    def terminate_again(self) -> None:
+        """Tell every process a second time to end: then it ends at once, and its leases run out."""
+        for child in self._children():
+            if child.process.poll() is None:
+                child.process.terminate()
 
     def pids(self) -> list[int]:
-        """Return the processes that run now."""
-        return [post.process.pid for post in self.posts if post.process is not None and post.process.poll() is None]
+        """Return the ids of the processes that run now."""
+        return [child.pid for child in self._children() if child.process.poll() is None]
 
+    def describe(self) -> list[dict[str, Any]]:
+        """Return name, process id and state of each member."""
+        return [
+            {"name": member.name, "pid": member.current.pid if member.current else None, "state": member.state().value}
+            for member in self.members
+        ]
 
-def run_foreground(shop: Shop) -> int:
-    """Keep the crew alive until SIGTERM or SIGINT; then drain. One crew per data folder."""
-    with only_one(shop) as record:
-        separation = separate(shop)
-        for gap in separation.gaps:
-            log.warning("crew.not_separated", gap=gap)
-        record(unseparated=separation.gaps)
-        crew = Crew(roster(shop), log_dir=shop.data_dir / "log", separation=separation)
-        stop = threading.Event()
+    def problems(self) -> list[str]:
+        """Return a line for each member that is not as it should be, with where it says why."""
+        lines = []
+        for member in self.members:
+            seen = f"see the end of {self._log_dir / member.name}.log"
+            if member.keeps_ending():
+                lines.append(f"{member.name} ended {member.quick_ends} times soon after its start; {seen}")
+            elif member.is_outdated:
+                lines.append(f"{member.name} works with an earlier floor or earlier cells: one with the new does not start; {seen}")
+            elif member.state() is MemberState.SILENT:
+                lines.append(f"{member.name} does not respond; it is replaced after {self._silent_seconds:.0f} s")
+        return lines
 
-        def told(*_: object) -> None:
-            crew.hurry() if stop.is_set() else stop.set()
+    def _children(self) -> Iterator[Child]:
+        for member in self.members:
+            yield from (child for child in (member.current, member.successor) if child is not None)
+        yield from self._ending
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, told)
-        crew.start()
-        looked = time.monotonic()
-        falling: list[str] = []
-        while not stop.wait(0.5):
-            crew.look_after()
-            if (now := crew.falling()) != falling:
-                falling = now
-                record(unseparated=separation.gaps, falling=falling)
-            if time.monotonic() - looked > _SERVICES_SECONDS:
-                _look_after_services(shop)
-                looked = time.monotonic()
-        crew.stop()
-    return 0
-
-
-def _look_after_services(shop: Shop) -> None:
-    """Start the embedded servers again that ended; workers wait for them meanwhile."""
-    if shop.services is None:
-        return
-    try:
-        attach_or_start(shop.data_dir, ROLE_NAMES, timeout_seconds=30)  # one call to each when both answer
-    except ShopfloorError as error:
-        log.warning("crew.services_lost", error=error.message)
-
-
-def start_background(shop: Shop) -> int:
-    """Start the crew as a daemon and return its pid; the one that runs already is left alone."""
-    found = running(shop)
-    if found is not None:
-        return found.pid
-    log_dir = shop.data_dir / "log"
-    log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (log_dir / "crew.log").open("ab") as out:
-        process = subprocess.Popen(command("up", "--foreground"), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
-    return _await_crew(shop, process, log_dir / "crew.log")
-
-
-def _await_crew(shop: Shop, process: subprocess.Popen[bytes], log_path: Path) -> int:
-    """Return the crew's pid once it has said that it works here: a `down` that follows at once must find it."""
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            if said_by_crew(shop)["pid"] == process.pid:
-                return process.pid
-        if process.poll() is not None:
-            if (first := running(shop)) is not None:  # another `up` was quicker
-                return first.pid
-            raise Refused(
-                f"the crew ended at once, with exit code {process.returncode}", hint=f"see the end of {log_path}", code="crew.ended"
+    def _launch(self, member: Member) -> Child | None:
+        try:
+            return launch(
+                member, separation=self._separation, environment=self._environment, log_dir=self._log_dir, generation=self._generation
             )
-        time.sleep(0.02)
-    raise Conflict(
-        f"the crew has not said within {_START_SECONDS:.0f} s that it works", hint=f"see the end of {log_path}", code="crew.silent"
-    )
+        except ShopfloorError as error:
+            log.warning("crew.not_started", member=member.name, error=error.message)
+            return None
 
+    def _start(self, member: Member) -> None:
+        member.current, member.is_outdated = self._launch(member), False
+        if member.current is None:
+            member.quick_ends += 1
+            member.due_at = time.monotonic() + member.delay_seconds
 
-def stop_background(shop: Shop) -> bool:
-    """Drain the crew of this data folder and return whether there was one."""
-    process = running(shop)
-    if process is None:
-        return False
-    children = process.children(recursive=True)
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS + 5)
-    except psutil.TimeoutExpired:
-        process.kill()
-    for child in children:
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    return True
+    def _note_end(self, member: Member, child: Child, code: int, now: float) -> None:
+        child.liveness.close()
+        member.note_end(child, now)
+        log.warning("crew.ended", member=member.name, code=code, again_in_seconds=member.delay_seconds)
+        self._say(f"{member.name} ended with code {code}; it is started again in {member.delay_seconds:g} s")
+        if member.successor is not None:
+            member.current, member.successor = member.successor, None
+
+    def _replace_stuck(self, member: Member, child: Child) -> None:
+        """Give up a process that does not respond: what it had leased runs out, counts a crash, and goes to others."""
+        log.error("crew.stuck", member=member.name, pid=child.pid, silent_seconds=round(child.liveness.silent_seconds, 1))
+        self._say(f"{member.name} (process {child.pid}) has not responded for {child.liveness.silent_seconds:.0f} s: it is replaced")
+        self._end(child, _STUCK_STOP_SECONDS)
+        member.current, member.successor = member.successor, None
+        if member.current is None:
+            self._start(member)
+
+    def _replace_outdated(self, now: float) -> None:
+        """Replace one worker of an earlier generation at a time, so that each lane stays served."""
+        changing = next((member for member in self.members if member.successor is not None), None)
+        if changing is None:
+            outdated = (one for one in self.members if one.current and one.current.generation < self._generation and now >= one.due_at)
+            member = next((one for one in outdated if one.role is not Role.SWEEP), None)
+            if member is not None:
+                member.successor = self._launch(member)
+                member.due_at = now + _RETRY_SECONDS if member.successor is None else now
+            return
+        successor = changing.successor
+        assert successor is not None
+        is_late = now - successor.started_at > START_SECONDS and not successor.liveness.is_ready
+        if successor.process.poll() is not None or successor.is_silent(self._silent_seconds) or is_late:
+            log.error("crew.not_replaced", member=changing.name, code=successor.process.returncode)
+            self._end(successor, _STUCK_STOP_SECONDS)
+            changing.successor, changing.is_outdated, changing.due_at = None, True, now + _RETRY_SECONDS
+        elif successor.liveness.is_ready:
+            if changing.current is not None:
+                self._end(changing.current, STOP_SECONDS)
+            changing.current, changing.successor, changing.is_outdated = successor, None, False
+            log.info("crew.replaced", member=changing.name)
+            self._say(f"{changing.name} was replaced: it works with the floors and cells that are in force now")
+
+    def _end(self, child: Child, seconds: float) -> None:
+        """Tell a process to end; it is killed when it has not within `seconds`."""
+        child.process.terminate()
+        child.kill_at = time.monotonic() + seconds
+        self._ending.append(child)
+
+    def _reap(self, now: float) -> None:
+        for child in list(self._ending):
+            if child.process.poll() is not None:
+                child.liveness.close()
+                self._ending.remove(child)
+            elif now >= child.kill_at:
+                child.process.kill()

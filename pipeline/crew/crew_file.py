@@ -1,8 +1,9 @@
-"""The crew's file: which crew works on a data folder, and what it says of itself. Read by screens, so light to load."""
+"""The crew's file: which crew works on a data folder, and how its members do. Read by screens, so light to load."""
 
 import contextlib
 import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,22 +12,31 @@ from typing import IO, Any, NamedTuple
 import psutil
 from contracts.errors import Conflict
 from pipeline.startup.compose import Shop
+from queues.embedded import write_atomically
 
-_LOOKED_AT_SECONDS = 1.0
-"""Whoever asks whether a crew runs holds its lock for a moment: a crew that starts outwaits that."""
+MOST_WORKERS = 64
+_LOCK_SECONDS = 1.0
+"""Whoever asks whether a crew runs holds its lock for a moment: a crew that starts waits for longer than that."""
 
 
-def _pid_path(shop: Shop) -> Path:
+def _path(shop: Shop) -> Path:
     return shop.data_dir / "run" / f"crew-{shop.database}.json"
+
+
+def _wanted_path(shop: Shop) -> Path:
+    return shop.data_dir / "run" / f"crew-{shop.database}.workers"
 
 
 @contextlib.contextmanager
 def only_one(shop: Shop) -> Iterator[Callable[..., None]]:
-    """Hold the crew's lock; what is yielded says who holds it, and more. Raises Conflict when another crew works on this data folder."""
-    path = _pid_path(shop)
+    """Hold the crew's lock; yield what writes the crew's file. Raises Conflict when another crew works on this data folder.
+
+    A crew that ends leaves the file empty: one that was killed does not.
+    """
+    path = _path(shop)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("a+") as file:
-        if not _locked(file, seconds=_LOOKED_AT_SECONDS):
+        if not _locked(file, seconds=_LOCK_SECONDS):
             raise Conflict("a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running")
         file.truncate(0)
         me = psutil.Process()
@@ -55,58 +65,98 @@ def _locked(file: IO[str], *, seconds: float) -> bool:
 
 def running(shop: Shop) -> psutil.Process | None:
     """Return the process of the crew that works on this data folder: the one that holds its lock, not just its number."""
-    path = _pid_path(shop)
     try:
-        with path.open("r+") as file:
+        with _path(shop).open("r+") as file:
             if _locked(file, seconds=0):
-                return None  # nobody holds it: what is written there is old
-            return _process(_said_by_holder(file))
+                return None  # nobody holds it: what the file says is old
+            return _process(_read(file))
     except (OSError, ValueError, KeyError, psutil.Error):
         return None
 
 
-def _said_by_holder(file: IO[str]) -> dict[str, Any]:
-    """Return what stands in the file of a crew that lives: it may be about to write, its first words or others."""
-    deadline = time.monotonic() + _LOOKED_AT_SECONDS
+def read_crew_file(shop: Shop) -> dict[str, Any]:
+    """Return what the last crew wrote. Raises OSError or ValueError when there is nothing, or only half of it.
+
+    Read without the lock: trying it, however shortly, could keep a crew that starts from taking it.
+    """
+    fields: dict[str, Any] = json.loads(_path(shop).read_text(encoding="ascii"))
+    return fields
+
+
+def _read(file: IO[str]) -> dict[str, Any]:
+    """Return what is in the file of a crew that lives: it may be about to write, for the first time or again."""
+    deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         file.seek(0)
         try:
-            said: dict[str, Any] = json.loads(file.read())
+            fields: dict[str, Any] = json.loads(file.read())
         except ValueError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
         else:
-            return said
+            return fields
 
 
-def said_by_crew(shop: Shop) -> dict[str, Any]:
-    """Return what the last crew wrote of itself. Raises OSError or ValueError when there is nothing, or only half of it.
-
-    Read without the lock: trying it, however shortly, could keep a crew that starts from taking it.
-    """
-    said: dict[str, Any] = json.loads(_pid_path(shop).read_text(encoding="ascii"))
-    return said
+def _process(fields: dict[str, Any]) -> psutil.Process | None:
+    process = psutil.Process(fields["pid"])
+    is_same = abs(process.create_time() - fields["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    return process if is_same else None
 
 
-def _process(said: dict[str, Any]) -> psutil.Process | None:
-    process = psutil.Process(said["pid"])
-    return process if abs(process.create_time() - said["started"]) < 1 else None
+class CrewReport(NamedTuple):
+    """What a crew says of itself, and whether it still lives."""
 
-
-class Trouble(NamedTuple):
-    """What the running crew says is not as it should be; a line each, with the remedy."""
-
+    pid: int | None = None
+    """None where no crew runs."""
+    members: Sequence[dict[str, Any]] = ()
+    """Name, pid and state of each member."""
+    workers: int = 0
+    """How many propose workers it keeps."""
     unseparated: Sequence[str] = ()
-    """What it could not separate although it is root."""
-    falling: Sequence[str] = ()
-    """Posts that end again and again."""
+    """What it could not separate although it is root; a line each, with the remedy."""
+    problems: Sequence[str] = ()
+    """Members that are not as they should be, or a crew that was killed; a line each."""
 
 
-def trouble(shop: Shop) -> Trouble:
-    """Return what the running crew says is not as it should be; nothing where none runs."""
-    with contextlib.suppress(OSError, ValueError, KeyError, psutil.Error):
-        said = said_by_crew(shop)
-        if _process(said) is not None:
-            return Trouble(said["unseparated"], said.get("falling", ()))
-    return Trouble()
+def report(shop: Shop) -> CrewReport:
+    """Return what the crew of this data folder says of itself; an empty report where none was started."""
+    try:
+        with _path(shop).open(encoding="ascii") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return CrewReport()
+            fields = _read(file)
+    except (OSError, ValueError):
+        return CrewReport()
+    with contextlib.suppress(KeyError, psutil.Error):
+        if _process(fields) is not None:
+            return CrewReport(
+                fields["pid"], fields.get("members", ()), fields.get("workers", 0), fields["unseparated"], fields.get("problems", ())
+            )
+    return CrewReport(problems=(f"the crew (process {fields.get('pid')}) was killed: nobody starts again what ends",))
+
+
+def ask_for_workers(shop: Shop, count: int) -> None:
+    """Tell the crew how many propose workers to keep."""
+    write_atomically(_wanted_path(shop), f"{count}\n", 0o600)
+
+
+def workers_asked_for(shop: Shop) -> int | None:
+    """Return how many propose workers somebody asked this crew for; None when nobody did."""
+    try:
+        count = int(_wanted_path(shop).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return count if 1 <= count <= MOST_WORKERS else None
+
+
+def forget_request(shop: Shop) -> None:
+    """Drop what an earlier crew was asked for."""
+    _wanted_path(shop).unlink(missing_ok=True)
+
+
+def forget_killed(shop: Shop) -> None:
+    """Empty the file that a killed crew left."""
+    with contextlib.suppress(OSError), _path(shop).open("r+") as file:
+        if _locked(file, seconds=0):
+            file.truncate(0)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import psycopg
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
-from pipeline.crew.crew_file import trouble
+from pipeline.crew.crew_file import report
 from pipeline.floors.publish import floor_in_force
 from pipeline.startup.compose import Shop
 from pipeline.sweeper.process import NAME as SWEEPER
@@ -59,8 +59,10 @@ def examine(shop: Shop) -> Iterator[CheckResult]:
     except psycopg.Error as error:
         yield CheckResult("database", "failure", f"it stopped answering: {type(error).__name__}", "shopfloor doctor", 6)
     yield _broker(shop)
-    for line in trouble(shop).falling:
-        yield CheckResult("crew", "failure", line, "mend what it says, then: shopfloor down --workers-only && shopfloor up", 1)
+    crew = report(shop)
+    for line in crew.problems:
+        hint = "fix what its log says: it is started again by itself" if crew.pid else "shopfloor up"
+        yield CheckResult("crew", "failure", line, hint, 1)
     yield _folder("store", shop.store.folder, "bodies over 64 KiB")
     yield _folder("tracker", shop.tracker_dir, "what the applier tracker changes")
     yield CheckResult(

@@ -1,5 +1,6 @@
 """The composition root: from settings to connected parts. Nothing else reads settings and opens connections."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from contracts.lifecycle import Role
 from pipeline.startup.settings import Settings, load
 from queues import schema
 from queues.database import Connection, connect
-from queues.embedded import Services, attach, attach_or_start, default_data_dir
+from queues.embedded import Services, attach, attach_or_start, check_owner, default_data_dir
 
 if TYPE_CHECKING:
     from queues.doorbell import Doorbell
@@ -135,12 +136,15 @@ def check_schema(conn: Connection) -> None:
     )
 
 
-def open_shop(settings: Settings | None = None, *, start: bool = True) -> Shop:
+def open_shop(settings: Settings | None = None, *, start: bool = True, acts: bool = False) -> Shop:
     """Return the shop of these settings, starting the embedded services when `start` and none run.
 
-    Raises Unavailable when they are needed and may not be started.
+    With `start` or `acts`, refuses a data folder of somebody else before anything is done there. Raises Unavailable when
+    services are needed and may not be started.
     """
     settings = settings or load()
+    if start or acts:
+        refuse_foreign_folder(settings)
     if not settings.is_embedded and settings.broker_url is not None:
         return Shop(settings, None)
     data_dir = settings.data_dir or default_data_dir()
@@ -152,3 +156,13 @@ def open_shop(settings: Settings | None = None, *, start: bool = True) -> Shop:
             f"nothing runs in {data_dir}", hint="shopfloor up   (or shopfloor demo to see it work)", code="unavailable.not_running"
         )
     return Shop(settings, services)
+
+
+def refuse_foreign_folder(settings: Settings) -> None:
+    """Raise BadSetting when the data folder belongs to another user. Every verb that starts, stops or writes calls this first.
+
+    With external services another user may be let into the store by its group, as the processes of a crew are; root, whom no
+    mode keeps out, would leave files that the owner cannot read.
+    """
+    if settings.is_embedded or settings.broker_url is None or os.geteuid() == 0:
+        check_owner(settings.data_dir or default_data_dir())

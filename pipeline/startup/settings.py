@@ -133,10 +133,14 @@ class Settings:
     )
     workspace: str = _setting("main", str, "workspace that commands work in")
     token: Secret | None = _setting(None, _secret(), "token of the actor that commands act as; unset: the OS user on the embedded default")
-    floor: Path | None = _setting(None, Path, "floor file; unset: the nearest floor.yaml upward, then the built-in one")
-    workers: int = _setting(2, _whole(1, 64), "propose worker processes that `up` starts")
+    floor: Path | None = _setting(
+        None,
+        Path,
+        "floor file that `up` puts in force; unset: the one in force, at first the nearest floor.yaml upward or the built-in one",
+    )
+    workers: int | None = _setting(None, _whole(1, 64), "propose worker processes that `up` keeps; unset: as many as run, or 2")
     crew_ids: int = _setting(
-        60800, _whole(0, 4_294_967_290), "as root: first of four user and group ids that `up` gives to its posts; 0: all stay root"
+        60800, _whole(0, 4_294_967_290), "as root: first of four user and group ids that `up` gives to its processes; 0: all stay root"
     )
     threads: int = _setting(1, _whole(1, 64), "batches that one worker process works on at a time")
     batch: int = _setting(200, _whole(1, 1000), "items that one claim may lease")

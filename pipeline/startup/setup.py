@@ -2,18 +2,20 @@
 
 import getpass
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from contracts.errors import Denied
+from contracts.errors import BadFloor, Denied, NotFound
+from contracts.floor import Floor
 from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.access.tokens import actor_of, ensure_actor, issue_token
 from pipeline.floors.publish import PublishedFloor, floor_file, floor_in_force, publish_cell, publish_floor, read_floor
 from pipeline.startup.compose import ROLE_NAMES, Shop
 from queues import schema
-from queues.database import Connection, connect, transaction
+from queues.database import Connection, connect
 from queues.embedded import write_atomically
 from workcells.registry import BUILT_IN, Registry, folders, load_cell
 
@@ -59,7 +61,20 @@ def _ensure_database(conn: Connection, name: str) -> None:
     conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}" if found else "CREATE DATABASE {} OWNER {}").format(*names))
 
 
-def set_up(shop: Shop) -> PublishedFloor:
+class FloorChoice(NamedTuple):
+    """The floor that is in force after a set-up, and how it came to be."""
+
+    in_force: PublishedFloor
+    source: str
+    """The file it was read from, or what it is."""
+    before: Floor | None
+    """The floor that it has replaced; None where the workspace had none, or keeps the one it had."""
+    is_new: bool
+    ignored: Path | None
+    """A floor.yaml near the caller that is not in force: nothing is done with it."""
+
+
+def set_up(shop: Shop) -> FloorChoice:
     """Bring a factory to where work can come in: schema, workspace, cells, floor, actors."""
     prepare_database(shop)
     registry = load_registry()
@@ -67,23 +82,39 @@ def set_up(shop: Shop) -> PublishedFloor:
         workspace = ensure_workspace(conn, shop.settings.workspace)
         for cell in registry.by_name.values():
             publish_cell(conn, cell, by=_SETUP)
-        published = _put_in_force(shop, conn, workspace, registry)
+        choice = choose_floor(conn, workspace, registry, named=shop.settings.floor)
         ensure_actor(conn, workspace, SERVICE, kind="service", roles=("submitter",))
         if shop.settings.is_embedded:
             own_token(shop, conn, workspace)
-    return published
+    return choice
 
 
-def _put_in_force(shop: Shop, conn: Connection, workspace: UUID, registry: Registry) -> PublishedFloor:
-    """Put the floor file in force; without one, keep the floor that a person applied, else the built-in one."""
-    if floor_file(shop.settings.floor) is None:
-        with transaction(conn, workspace):
-            row = conn.execute(
-                "SELECT published_by FROM floors WHERE workspace_id = %s ORDER BY published_at DESC, id DESC LIMIT 1", [workspace]
-            ).fetchone()
-        if row is not None and row[0] != _SETUP:
-            return floor_in_force(conn, workspace)
-    return publish_floor(conn, workspace, read_floor(shop.settings.floor), registry, by=_SETUP)
+def choose_floor(conn: Connection, workspace: UUID, registry: Registry, *, named: Path | None) -> FloorChoice:
+    """Put the floor file that was named in force; otherwise keep the floor in force, whatever folder the caller is in.
+
+    Where none is in force yet, the nearest floor.yaml upward is, else the built-in floor.
+    """
+    try:
+        current = floor_in_force(conn, workspace)
+    except NotFound:
+        current = None
+    if named is None and current is not None:
+        nearest = floor_file(None)
+        ignored = nearest if nearest and not _is_same(nearest, current.floor) else None
+        return FloorChoice(current, "kept", None, is_new=False, ignored=ignored)
+    found = floor_file(named)
+    published = publish_floor(conn, workspace, read_floor(found), registry, by=_SETUP)
+    is_new = current is None or published.id != current.id
+    source = str(found) if found else "the built-in floor"
+    return FloorChoice(published, source, current.floor if current and is_new else None, is_new=is_new, ignored=None)
+
+
+def _is_same(path: Path, floor: Floor) -> bool:
+    """Return whether a file holds this very floor. One that cannot be read does not."""
+    try:
+        return read_floor(path).sha256 == floor.sha256
+    except BadFloor:
+        return False
 
 
 def ensure_workspace(conn: Connection, name: str) -> UUID:

@@ -56,8 +56,8 @@ class Sweeper:
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
 
-    def run(self, stop: threading.Event) -> int:
-        """Sweep every `sweep_seconds` until told to stop; a database that is away is waited for, aloud."""
+    def run(self, stop: threading.Event, on_ready: Callable[[], object] = lambda: None) -> int:
+        """Sweep every `sweep_seconds` until told to stop; a database that is away is waited for, aloud. `on_ready`: after each round."""
         doorbell = self._shop.doorbell()
         threading.Thread(target=keep_collecting, args=(self._shop, stop), name="collect", daemon=True).start()
         conn: Connection | None = None
@@ -71,6 +71,7 @@ class Sweeper:
                 did = {what: count for what, count in sweep(conn, doorbell).items() if count and what != "rung"}
                 if did:
                     log.info("sweep.did", **did)
+                on_ready()
             except (psycopg.Error, ShopfloorError) as error:
                 log.warning("sweep.failed", error=first_line(error))
                 if conn is not None:

@@ -92,8 +92,8 @@ class Worker:
         self._served = frozenset(self.lanes)
         self._carries = carried_lanes(self._served)
 
-    def run(self) -> int:
-        """Serve until told to stop; return the exit code."""
+    def run(self, on_ready: Callable[[], object] = lambda: None) -> int:
+        """Serve until told to stop; return the exit code. `on_ready` is called once, when it listens."""
         self._doorbell.check()
         with self._connect() as conn:
             workers.register(
@@ -111,6 +111,7 @@ class Worker:
             self._doorbell.heard(lane)  # a ring that died with its hearer would hold the next one back
         self._doorbell.ring(self._served)  # reconcile at start: what became due while nobody listened
         log.info("worker.ready", worker=self.name, lanes=sorted(self._served))
+        on_ready()
         while not stop.wait(0.5):
             pass  # the kernel may hand a signal to another thread: Python's handler then runs when this one next wakes
         self._draining.set()

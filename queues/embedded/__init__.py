@@ -6,7 +6,7 @@ The supervisor keeps no process of its own: the servers outlive the command that
 
 from queues.embedded.place import default_data_dir, write_atomically
 from queues.embedded.services import Services
-from queues.embedded.supervisor import Inspection, ServerState, attach, attach_or_start, inspect, stop
+from queues.embedded.supervisor import Inspection, ServerState, attach, attach_or_start, check_owner, inspect, stop
 
 __all__ = [
     "Inspection",
@@ -14,6 +14,7 @@ __all__ = [
     "Services",
     "attach",
     "attach_or_start",
+    "check_owner",
     "default_data_dir",
     "inspect",
     "stop",

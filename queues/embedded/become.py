@@ -1,4 +1,4 @@
-"""A small program that becomes a server, or a post of the crew: it sheds root and executes.
+"""A small program that becomes a server, or a process of the crew: it gives up root and executes.
 
 Run by path with `python -I -S`, so that no code runs between fork and exec in a process with threads. With `detach` it
 leaves the caller's session, prints the server's process id and ends, so that the server is nobody's child: a command
@@ -34,12 +34,13 @@ def main() -> None:
             os.dup2(2, 1)
         if plan["closed"]:
             _open_up(plan["closed"], plan["passages"])
-        os.umask(0o077)
+        if plan["detach"] or plan["uid"] is not None:
+            os.umask(0o077)
         if plan["oom_score"] is not None:
             _shelter(plan["oom_score"])
         if plan["uid"] is not None:
             _shed_root(plan["uid"], plan["gid"], search=plan["search"])
-        if plan["dies_with_parent"]:
+        if plan["dies_with_parent"] and sys.platform == "linux":
             # Here, because a change of user undoes it.
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if plan["cwd"] is not None:

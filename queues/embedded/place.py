@@ -166,8 +166,7 @@ def settle(place: Place) -> None:
         ) from None
     except OSError as error:
         raise BadSetting(f"data directory {place.root} cannot be used: {error.strerror}", hint=OTHER_DIRECTORY) from None
-    if seen.st_uid != os.geteuid():
-        raise _not_yours(place)
+    check_owner(place)
     if seen.st_mode & stat.S_IWOTH and not seen.st_mode & stat.S_ISVTX:
         raise BadSetting(
             f"data directory {place.root} can be written by everybody on this machine",
@@ -187,6 +186,20 @@ def settle(place: Place) -> None:
             hint="move those away, or " + OTHER_DIRECTORY,
             code="embedded.foreign",
         )
+
+
+def check_owner(place: Place) -> None:
+    """Raise BadSetting when the data directory is somebody else's: root, too, would leave files there that its owner cannot use."""
+    try:
+        owner = place.root.stat().st_uid
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        raise BadSetting(
+            f"data directory {place.root} cannot be used: permission denied at {error.filename}", hint=OTHER_DIRECTORY
+        ) from None
+    if owner != os.geteuid():
+        raise _not_yours(place)
 
 
 def make_directories(path: Path, mode: int) -> None:

@@ -62,6 +62,7 @@ def attach_or_start(data_dir: Path, roles: Sequence[str] = (), *, timeout_second
     names = [passwords.ADMIN, passwords.BROKER, *roles]
     deadline = time.monotonic() + timeout_seconds
     with _explained(here):
+        place.check_owner(here)
         if (running := attach(here.root)) and _is_complete(here, names):
             return running
         place.settle(here)
@@ -73,6 +74,7 @@ def stop(data_dir: Path, *, timeout_seconds: float = 60) -> None:
     """Leave no server of `data_dir` running and no socket of theirs behind; the data stays."""
     here = Place.at(data_dir)
     with _explained(here):
+        place.check_owner(here)
         if not here.root.exists():
             # Deleted under its servers, perhaps: they carry its path still.
             valkey.stop(here)
@@ -84,6 +86,11 @@ def stop(data_dir: Path, *, timeout_seconds: float = 60) -> None:
         with place.locked(here, timeout_seconds):
             valkey.stop(here)
             postgres.stop(here)
+
+
+def check_owner(data_dir: Path) -> None:
+    """Raise BadSetting when `data_dir` exists and is another user's. Called before anything there is started, stopped or written."""
+    place.check_owner(Place.at(data_dir))
 
 
 def inspect(data_dir: Path) -> Inspection:

@@ -70,10 +70,10 @@ def test_a_post_that_keeps_ending_is_told_with_where_it_says_why(tmp_path: Path,
     crew = Crew({"propose-1": ["false"]}, log_dir=tmp_path, separation=Separation(shop.settings))
     crew.start()
     deadline = time.monotonic() + 30
-    while not crew.falling() and time.monotonic() < deadline:
-        crew.look_after()
+    while not crew.problems() and time.monotonic() < deadline:
+        crew.check()
         time.sleep(0.05)
-    assert crew.falling() == [f"propose-1 ended 2 times soon after its start; why stands in {tmp_path}/propose-1.log"]
+    assert crew.problems() == [f"propose-1 ended 2 times soon after its start; see the end of {tmp_path}/propose-1.log"]
     crew.stop()
 
 

@@ -79,7 +79,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("DATA_DIR", "TOKEN", "DATABASE_URL", "WORKERS", "FLOOR"):
         monkeypatch.setenv(PREFIX + name, "")
     settings = load()
-    assert (settings.data_dir, settings.token, settings.workers, settings.floor) == (None, None, 2, None)
+    assert (settings.data_dir, settings.token, settings.workers, settings.floor) == (None, None, None, None)
     assert settings.is_embedded
 
 
