@@ -7,7 +7,7 @@ import pytest
 from contracts.lifecycle import Role
 from pipeline.floors.publish import BUILT_IN_FLOOR, floor_in_force
 from pipeline.startup.compose import Shop
-from pipeline.startup.setup import set_up
+from pipeline.startup.setup import choose_floor, ensure_workspace, load_registry, set_up
 from queues.database import Connection
 
 GOOD = BUILT_IN_FLOOR.read_text(encoding="utf-8")
@@ -113,13 +113,36 @@ def test_an_applied_floor_outlives_the_next_start(cli: Any, shop: Shop, file: Pa
     assert in_force(shop).pods["maintainers"] == "report_only"
 
 
-def test_a_floor_file_at_hand_is_put_in_force_by_the_next_start(shop: Shop, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_force_does_not_depend_on_the_folder_of_who_starts_it(shop: Shop, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(GOOD.replace("draft_approve", "full_auto"), encoding="utf-8")
+    before = in_force(shop)
 
     monkeypatch.chdir(file.parent)
-    set_up(shop)
+    choice = set_up(shop)
 
-    assert in_force(shop).pods["maintainers"] == "full_auto"
+    assert (choice.is_new, choice.ignored) == (False, file)
+    assert in_force(shop) == before
+    with shop.connect(Role.OPERATE) as conn:
+        named = choose_floor(conn, shop.workspace_id(conn), load_registry(), named=file)
+        assert (named.is_new, named.before, in_force(shop).pods["maintainers"]) == (True, before, "full_auto")
+        monkeypatch.chdir("/")
+        kept = choose_floor(conn, shop.workspace_id(conn), load_registry(), named=None)
+        assert (kept.is_new, kept.ignored, in_force(shop).pods["maintainers"]) == (False, None, "full_auto")
+        monkeypatch.chdir(file.parent)
+        assert choose_floor(conn, shop.workspace_id(conn), load_registry(), named=None).ignored is None, "it holds the floor in force"
+
+
+def test_the_first_start_takes_the_nearest_floor_file_and_the_built_in_one_elsewhere(
+    shop: Shop, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(GOOD.replace("draft_approve", "full_auto"), encoding="utf-8")
+    with shop.connect(Role.OPERATE) as conn:
+        monkeypatch.chdir(file.parent)
+        near = choose_floor(conn, ensure_workspace(conn, "near"), load_registry(), named=None)
+        monkeypatch.chdir("/")
+        far = choose_floor(conn, ensure_workspace(conn, "far"), load_registry(), named=None)
+    assert (near.source, near.is_new, near.in_force.floor.pods["maintainers"]) == (str(file), True, "full_auto")
+    assert (far.source, far.is_new, far.before) == ("the built-in floor", True, None)
 
 
 def test_history_lists_the_floor_in_force_first_and_show_finds_earlier_ones(cli: Any, file: Path) -> None:
