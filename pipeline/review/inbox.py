@@ -175,29 +175,40 @@ _OTHERS = """
 SELECT id, action, state, finding FROM proposals
  WHERE target = %s AND state IN ('open', 'approved') AND id <> %s ORDER BY id LIMIT 20
 """
+# Attempts that gave the same value left an artifact each: that of the proposal is the last one made before it.
 _EVIDENCE = """
 SELECT e.no, e.claim, e.stance, e.confidence, e.source
-  FROM artifacts a JOIN evidence e ON e.item_id = a.item_id AND e.artifact_id = a.id
- WHERE a.item_id = %s AND a.sha256 = %s ORDER BY e.no LIMIT 100
+  FROM evidence e
+ WHERE e.item_id = %(item)s
+   AND e.artifact_id = (
+     SELECT a.id
+       FROM artifacts a
+      WHERE a.item_id = %(item)s AND a.sha256 = %(sha256)s AND a.created_at <= %(proposed_at)s
+      ORDER BY a.created_at DESC, a.id DESC
+      LIMIT 1)
+ ORDER BY e.no
+ LIMIT 100
 """
 
 
 def proposal_details(conn: Connection, store: BlobStore, workspace: UUID, proposal_id: UUID) -> dict[str, Any]:
     """Return all that a decision rests on: envelope, value, evidence beside its claim, decisions, others on the target."""
     with transaction(conn, workspace):
-        one = _row(conn, _ONE, proposal_id)
-        if one is None:
+        found = _rows(conn, _ONE, [proposal_id])
+        if not found:
             raise NotFound(f"no proposal {proposal_id} in this workspace", hint="shopfloor review inbox")
+        one = found[0]
         envelope = _body(conn, store, one["item_id"], one["sha256"])
         sealed = json.loads(envelope)
         artifact = bytes.fromhex(sealed["artifact_sha256"])
+        made = {"item": one["item_id"], "sha256": artifact, "proposed_at": one["created_at"]}
         return one | {
             "envelope_bytes": envelope,
             "envelope": sealed,
             "value": json.loads(_body(conn, store, one["item_id"], artifact)),
-            "evidence": [row | {"source": json.loads(row["source"])} for row in _rows(conn, _EVIDENCE, one["item_id"], artifact)],
-            "decisions": _rows(conn, _DECISIONS, one["clearance_id"]),
-            "others_on_target": _rows(conn, _OTHERS, one["target"], proposal_id),
+            "evidence": [row | {"source": json.loads(row["source"])} for row in _rows(conn, _EVIDENCE, made)],
+            "decisions": _rows(conn, _DECISIONS, [one["clearance_id"]]),
+            "others_on_target": _rows(conn, _OTHERS, [one["target"], proposal_id]),
         }
 
 
@@ -218,11 +229,6 @@ def _body(conn: Connection, store: BlobStore, item: UUID, sha256: bytes) -> byte
         ) from None  # fmt: skip
 
 
-def _row(conn: Connection, query: str, *values: object) -> dict[str, Any] | None:
-    rows = _rows(conn, query, *values)
-    return rows[0] if rows else None
-
-
-def _rows(conn: Connection, query: str, *values: object) -> list[dict[str, Any]]:
+def _rows(conn: Connection, query: str, values: Sequence[object] | Mapping[str, object]) -> list[dict[str, Any]]:
     with conn.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query, values).fetchall()

@@ -40,9 +40,17 @@ SELECT id, kind, sha256, size_bytes, store, fence, created_at, erased_at FROM ar
 _INPUTS = f"""
 SELECT artifact_id, subject, revision FROM artifact_inputs WHERE item_id = %s ORDER BY artifact_id, subject LIMIT {MOST}
 """
+# Attempts that gave the same value left an artifact each: the evidence of the last of them stands for all.
 _EVIDENCE = f"""
-SELECT artifact_id, no, claim, stance, confidence, source FROM evidence
- WHERE item_id = %s ORDER BY artifact_id, no LIMIT {MOST}
+SELECT e.artifact_id, e.no, e.claim, e.stance, e.confidence, e.source
+  FROM evidence e
+  JOIN (SELECT DISTINCT ON (a.sha256) a.item_id, a.id
+          FROM artifacts a
+         WHERE a.item_id = %s
+         ORDER BY a.sha256, a.created_at DESC, a.id DESC) newest
+    ON newest.item_id = e.item_id AND newest.id = e.artifact_id
+ ORDER BY e.artifact_id, e.no
+ LIMIT {MOST}
 """
 _FINDINGS = f"""
 SELECT stage, fence, code, message, place, at FROM findings WHERE item_id = %s ORDER BY fence, id LIMIT {MOST}

@@ -137,6 +137,22 @@ def test_rework_needs_a_reason_and_hands_it_to_the_cell(shop: Shop, road: Road, 
     assert look(admin, "SELECT state FROM proposals ORDER BY epoch") == ["returned", "open"]
 
 
+def test_a_round_with_the_same_artifact_shows_its_evidence_once(shop: Shop, road: Road, admin: Connection, cli: Any) -> None:
+    [one] = propose(road, 1)
+    cited = [piece["claim"] for piece in cli("review", "show", str(one.id), "--json").json["proposal"]["evidence"]]
+    assert cited
+    assert cli("review", "rework", str(one.id), "--reason", "look once more").exit_code == 0
+    road.run()
+    [again] = open_proposals(shop)
+    # The cell gave the very same value a second time: two artifacts of one content.
+    kind = look(admin, "SELECT count(*), count(DISTINCT sha256) FROM artifacts WHERE item_id = %s AND kind <> 'proposal@1'", one.item_id)
+    assert kind == [(2, 1)]
+    for proposal in (one, again):
+        seen = cli("review", "show", str(proposal.id), "--json").json["proposal"]["evidence"]
+        assert [piece["claim"] for piece in seen] == cited
+    assert [piece["claim"] for piece in cli("show", str(one.item_id), "--json").json["evidence"]] == cited
+
+
 def test_next_passes_over_what_the_reviewer_may_not_decide(shop: Shop, road: Road, cli: Any) -> None:
     propose(road, 1, submitter="ada")
     ada, bob = person(shop, "ada", "reviewer"), person(shop, "bob", "reviewer")
