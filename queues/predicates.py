@@ -52,3 +52,11 @@ UNREAD = f"b.state = 'reading' AND b.read_at < shopfloor.clock() - interval '10 
 
 SILENT = "c.beat_at < shopfloor.clock() - (c.until - c.beat_at) / 3"
 """The claim `c` of a leased item has had no heartbeat for a third of its lease."""
+
+UNCONFIRMED = "a.state IN ('intent', 'unknown')"
+"""The apply `a` was sent and its effect is not known: its worker is on it, died on it, or asked a person."""
+
+EFFECT_IN_FLIGHT = f"""EXISTS (SELECT FROM (SELECT id FROM shopfloor.proposals WHERE item_id = q.item_id OFFSET 0) p
+    CROSS JOIN LATERAL (SELECT state FROM shopfloor.applies WHERE proposal_id = p.id OFFSET 0) a
+    WHERE {UNCONFIRMED})"""
+"""An action of the item may have been sent, and its effect is not known. OFFSET 0: by index, however small the tables were when it was planned."""

@@ -278,3 +278,8 @@ def test_the_rooms_are_the_folders_that_there_are() -> None:
 def test_an_act_is_audited_through_one_function() -> None:
     strays = [f"{name_of(path)}:{line}" for path in OUR_MODULES for line, text in strings_of(path) if "record_audit(" in text]
     assert [stray.partition(":")[0] for stray in strays] == ["queues/audit.py"]
+
+
+def test_what_an_effect_in_flight_is_stands_in_one_file() -> None:
+    sources = (*OUR_MODULES, *(ROOT / "queues/migrations/sql").glob("*.sql"))
+    assert [name_of(path) for path in sources if "('intent', 'unknown')" in path.read_text(encoding="utf-8")] == ["queues/predicates.py"]

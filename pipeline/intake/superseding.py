@@ -7,12 +7,12 @@ from contracts.lifecycle import Stage, State, move
 from pipeline.intake.arrivals import Older
 from queues.database import Connection
 from queues.mover import Planned, Route, perform
+from queues.predicates import EFFECT_IN_FLIGHT
 
 # Locked in id order, like every set of items. Dead letters stay: their order ends, and with it the way back.
-_OPEN_ITEMS = """
+_OPEN_ITEMS = f"""
 SELECT q.item_id, q.fence, q.stage, q.state, q.lane, i.order_id,
-       EXISTS (SELECT FROM (SELECT id FROM proposals WHERE item_id = i.id OFFSET 0) p
-                CROSS JOIN LATERAL (SELECT state FROM applies WHERE proposal_id = p.id OFFSET 0) a WHERE a.state IN ('intent', 'unknown')) AS in_flight
+       {EFFECT_IN_FLIGHT} AS in_flight
   FROM (SELECT i.* FROM unnest(%s::uuid[]) AS t (order_id)
          CROSS JOIN LATERAL (SELECT id, order_id FROM items WHERE items.order_id = t.order_id OFFSET 0) i ORDER BY i.id OFFSET 0) i
  CROSS JOIN LATERAL (SELECT * FROM queue WHERE item_id = i.id FOR NO KEY UPDATE) q

@@ -14,6 +14,7 @@ from queues.audit import record_audit_of_items
 from queues.database import Connection, transaction
 from queues.lookup import find_item
 from queues.marks import file_dead
+from queues.predicates import EFFECT_IN_FLIGHT
 
 _VARYING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32,}\b|\d+(?:\.\d+)?", re.IGNORECASE)
 
@@ -117,10 +118,9 @@ def _rows(conn: Connection, query: str, item: UUID) -> list[dict[str, Any]]:
         return cursor.execute(query, [item]).fetchall()
 
 
-_TAKE = """
+_TAKE = f"""
 SELECT q.item_id, o.subject_key, q.state,
-       EXISTS (SELECT FROM applies a JOIN proposals p ON p.id = a.proposal_id
-                WHERE p.item_id = q.item_id AND a.state IN ('intent', 'unknown'))
+       {EFFECT_IN_FLIGHT}
   FROM queue q JOIN orders o ON o.id = q.order_id WHERE q.item_id = ANY(%s) ORDER BY q.item_id FOR UPDATE OF q
 """
 

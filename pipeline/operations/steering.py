@@ -16,6 +16,7 @@ from queues.audit import record_audit_of_items
 from queues.database import Connection, transaction
 from queues.marks import reset_attempts
 from queues.mover import Planned, Route, perform
+from queues.predicates import EFFECT_IN_FLIGHT
 
 CHUNK = 1000
 """Items that one transaction moves."""
@@ -182,10 +183,9 @@ def _cannot(stands: LockedItem, name: str) -> Conflict:
 
 _LOCK = "SELECT FROM queue WHERE item_id = ANY(%s) ORDER BY item_id FOR NO KEY UPDATE"
 # Read after the lock, in a statement of its own: one statement would see applies as they were before it waited.
-_LOOK = """
+_LOOK = f"""
 SELECT q.item_id, q.fence, q.stage, q.state, q.lane, q.wait, q.contract_id IS NOT NULL, o.subject_key,
-       EXISTS (SELECT FROM proposals p JOIN applies a ON a.proposal_id = p.id
-                WHERE p.item_id = q.item_id AND a.state IN ('intent', 'unknown'))
+       {EFFECT_IN_FLIGHT}
   FROM queue q JOIN orders o ON o.id = q.order_id WHERE q.item_id = ANY(%s) ORDER BY q.item_id
 """
 _GONE = """

@@ -28,6 +28,7 @@ from pipeline.stages.products import finding_row
 from pipeline.stages.retries import failed_attempt, failed_count
 from pipeline.stages.work import ApplyEnd, Step, Work, leave, not_begun, onward, stay
 from queues.database import transaction
+from queues.predicates import UNCONFIRMED
 from workcells.appliers import Applier, SendRefused, SendThrottled, SendUnknown, TargetMissing, TargetUnavailable
 
 
@@ -52,12 +53,12 @@ class Approved:
     seconds_since_sent: float
 
 
-_READ = """
+_READ = f"""
 SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256, p.expires_at,
        p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AND (c.needed = 0 OR approvals_stand(p.id, c.needed)) AS live,
        p.state = 'applied' AS settled, a.id AS apply_id, coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS since
   FROM proposals p CROSS JOIN LATERAL (SELECT state, needed FROM clearances WHERE proposal_id = p.id OFFSET 0) c
-  LEFT JOIN LATERAL (SELECT * FROM applies WHERE proposal_id = p.id OFFSET 0) a ON a.state IN ('intent', 'unknown')
+  LEFT JOIN LATERAL (SELECT * FROM applies WHERE proposal_id = p.id OFFSET 0) a ON {UNCONFIRMED}
  WHERE p.item_id = ANY(%s) ORDER BY p.item_id, p.epoch DESC
 """
 _INTEND = """

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 from contracts.errors import NotFound
 from contracts.lifecycle import State
 from queues.database import Connection
+from queues.predicates import EFFECT_IN_FLIGHT
 
 
 class Explanation(NamedTuple):
@@ -34,7 +35,7 @@ def one_row(conn: Connection, statement: str, *values: object) -> dict[str, Any]
         return cursor.execute(statement, values).fetchone()
 
 
-_IN_FLIGHT = "SELECT EXISTS (SELECT FROM applies WHERE item_id = %s AND state IN ('intent', 'unknown'))"
+_IN_FLIGHT = f"SELECT {EFFECT_IN_FLIGHT} FROM queue q WHERE q.item_id = %s"
 
 
 def explain_dead(conn: Connection, row: dict[str, Any]) -> Explanation:

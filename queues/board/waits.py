@@ -4,7 +4,7 @@ from typing import Any
 
 from queues.board.endings import Explanation, format_duration, one_row
 from queues.database import Connection
-from queues.predicates import UNREAD
+from queues.predicates import UNCONFIRMED, UNREAD
 
 _PROPOSAL = """
 SELECT p.id, p.action, p.target, p.adapter, p.state, p.expires_at, c.tier, c.needed, c.state AS clearance, c.due_at,
@@ -58,9 +58,17 @@ def explain_human(conn: Connection, row: dict[str, Any]) -> Explanation:
     )
 
 
-_SENT = """
-SELECT a.id, a.adapter, a.intent_at, p.action, p.target FROM applies a JOIN proposals p ON p.id = a.proposal_id
- WHERE a.item_id = %s AND a.state IN ('intent', 'unknown') ORDER BY a.intent_at DESC LIMIT 1
+_SENT = f"""
+SELECT a.id,
+       a.adapter,
+       a.intent_at,
+       p.action,
+       p.target
+  FROM proposals p
+  JOIN applies a ON a.proposal_id = p.id
+ WHERE p.item_id = %s AND {UNCONFIRMED}
+ ORDER BY a.intent_at DESC
+ LIMIT 1
 """
 
 

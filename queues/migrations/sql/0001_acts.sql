@@ -178,7 +178,7 @@ BEGIN
     UPDATE proposals SET state = p_state
      WHERE item_id = ANY (p_items) AND state IN ('open', 'approved')
        AND (workspace_id = ANY (workspaces_in_use()) OR session_user = '${prefix}sweep')
-       AND NOT EXISTS (SELECT FROM applies a WHERE a.proposal_id = proposals.id AND a.state IN ('intent', 'unknown'))
+       AND NOT EXISTS (SELECT FROM applies a WHERE a.proposal_id = proposals.id AND $unconfirmed)
     RETURNING id)
   UPDATE clearances SET state = 'void', closed_at = clock() FROM ended WHERE clearances.proposal_id = ended.id;
   GET DIAGNOSTICS n = ROW_COUNT;
@@ -189,7 +189,7 @@ END $$$$;
 -- alone; the item is moved by the caller, in the same transaction. SQLSTATEs as in decide().
 CREATE FUNCTION resolve_apply(p_token_sha256 bytea, p_apply uuid, p_is text, p_reason text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
-DECLARE who record; a applies;
+DECLARE who record; sent applies;
 BEGIN
   SELECT * INTO who FROM actor_of(p_token_sha256);
   IF NOT FOUND THEN RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401'; END IF;
@@ -197,19 +197,19 @@ BEGIN
   IF who.kind <> 'person' OR NOT who.roles && ARRAY['operator', 'admin'] THEN
     RAISE EXCEPTION '% may not answer for an apply: a person with the role operator has to', who.actor USING ERRCODE = 'SF403';
   END IF;
-  SELECT * INTO a FROM applies WHERE id = p_apply AND workspace_id = who.workspace_id;
+  SELECT * INTO sent FROM applies WHERE id = p_apply AND workspace_id = who.workspace_id;
   IF NOT FOUND THEN RAISE EXCEPTION 'no such apply in workspace %', who.workspace USING ERRCODE = 'SF404'; END IF;
   -- The item first, like every other act on it; a leased one may be calling the target right now.
-  PERFORM FROM queue WHERE item_id = a.item_id AND state <> 'leased' FOR NO KEY UPDATE;
+  PERFORM FROM queue WHERE item_id = sent.item_id AND state <> 'leased' FOR NO KEY UPDATE;
   IF NOT FOUND THEN RAISE EXCEPTION 'a worker is on it, or it has left the line' USING ERRCODE = 'SF409'; END IF;
-  UPDATE applies SET state = CASE p_is WHEN 'applied' THEN 'applied' ELSE 'failed' END, finished_at = clock(),
+  UPDATE applies a SET state = CASE p_is WHEN 'applied' THEN 'applied' ELSE 'failed' END, finished_at = clock(),
          receipt = convert_to(json_build_object('resolved', p_is, 'by', who.actor, 'reason', p_reason)::text, 'UTF8')
-   WHERE id = a.id AND state IN ('intent', 'unknown');
+   WHERE a.id = sent.id AND $unconfirmed;
   IF NOT FOUND THEN RAISE EXCEPTION 'the apply has ended already' USING ERRCODE = 'SF409'; END IF;
   UPDATE proposals SET state = CASE p_is WHEN 'applied' THEN 'applied' ELSE 'failed' END
-   WHERE id = a.proposal_id AND state IN ('approved', 'unknown');
-  PERFORM write_audit(who.workspace_id, who.actor, 'apply.resolve', a.id::text,
-    json_build_object('is', p_is, 'proposal', a.proposal_id, 'reason', p_reason)::text);
+   WHERE id = sent.proposal_id AND state IN ('approved', 'unknown');
+  PERFORM write_audit(who.workspace_id, who.actor, 'apply.resolve', sent.id::text,
+    json_build_object('is', p_is, 'proposal', sent.proposal_id, 'reason', p_reason)::text);
 END $$$$;
 
 -- The indexed subjects of a flow by key: the gate checks quotes against them. Of one workspace, like every read of text.

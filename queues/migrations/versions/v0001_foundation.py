@@ -77,6 +77,7 @@ def upgrade() -> None:
         "at_limit": predicates.AT_LIMIT,
         "served": predicates.SERVED,
         "silent": predicates.SILENT,
+        "unconfirmed": predicates.UNCONFIRMED,
     }
     driver = op.get_bind().connection.driver_connection
     assert driver is not None
