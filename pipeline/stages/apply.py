@@ -1,4 +1,4 @@
-"""Apply: the hand that changes the world, in a process of its own.
+"""Apply: change the target exactly as approved, in a process of its own.
 
 Read the target → compare with the precondition → commit the intent → call the adapter with the action id → the
 commit of this stage records the receipt. An apply whose outcome is unknown is probed before anything else.
@@ -8,10 +8,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import args_row
 from artifacts.blobs import need_bodies
 from artifacts.shelf import Body
 from contracts.attempts import Cause, Ceilings, is_exhausted
@@ -40,7 +42,7 @@ class Approved:
     proposal_id: UUID
     sha256: bytes
     finding: str
-    live: bool
+    is_live: bool
     """True while the approval holds: approved, cleared, unexpired, by people who may still decide."""
     is_settled: bool
     """True when a person found, after an apply whose effect was not known, that it had been done."""
@@ -53,16 +55,44 @@ class Approved:
     seconds_since_sent: float
 
 
+class _Stored(NamedTuple):
+    """A proposal and its clearance as their rows have them."""
+
+    item_id: UUID
+    id: UUID
+    sha256: bytes
+    finding: str
+    action: str
+    adapter: str
+    target: str
+    epoch: int
+    precondition_sha256: bytes
+    expires_at: datetime
+    is_live: bool
+    is_settled: bool
+    apply_id: UUID | None
+    seconds_since_sent: float
+
+
 _READ = f"""
-SELECT DISTINCT ON (p.item_id) p.item_id, p.id, p.sha256, p.finding, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256, p.expires_at,
-       p.state = 'approved' AND c.state = 'cleared' AND p.expires_at > clock() AND (c.needed = 0 OR approvals_stand(p.id, c.needed)) AS live,
-       p.state = 'applied' AS settled, a.id AS apply_id, coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS since
-  FROM proposals p CROSS JOIN LATERAL (SELECT state, needed FROM clearances WHERE proposal_id = p.id OFFSET 0) c
+SELECT DISTINCT ON (p.item_id)
+       p.item_id, p.id, p.sha256, p.finding, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256, p.expires_at,
+       p.state = 'approved'
+         AND c.state = 'cleared'
+         AND p.expires_at > clock()
+         AND (c.needed = 0 OR approvals_stand(p.id, c.needed)) AS is_live,
+       p.state = 'applied' AS is_settled,
+       a.id AS apply_id,
+       coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS seconds_since_sent
+  FROM proposals p
+ CROSS JOIN LATERAL (SELECT state, needed FROM clearances WHERE proposal_id = p.id OFFSET 0) c
   LEFT JOIN LATERAL (SELECT * FROM applies WHERE proposal_id = p.id OFFSET 0) a ON {UNCONFIRMED}
- WHERE p.item_id = ANY(%s) ORDER BY p.item_id, p.epoch DESC
+ WHERE p.item_id = ANY(%s)
+ ORDER BY p.item_id, p.epoch DESC
 """
 _INTEND = """
-INSERT INTO applies (id, workspace_id, proposal_id, item_id, action_id, proposal_sha256, adapter, idempotency_class, fence)
+INSERT INTO applies (id, workspace_id, proposal_id, item_id, action_id, proposal_sha256,
+                     adapter, idempotency_class, fence)
 SELECT t.id, q.workspace_id, t.proposal_id, q.item_id, t.action_id, t.sha256, t.adapter, t.class, q.fence
   FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::int[], %b::bytea[], %b::bytea[], %b::text[], %b::text[])
     AS t (id, item_id, proposal_id, fence, action_id, sha256, adapter, class)
@@ -107,22 +137,23 @@ def _load(context: StageContext, works: Sequence[Work]) -> tuple[list[Approved],
     """Return what was approved, and the refusals of items whose approved bytes are not what their rows say."""
     by_item = {work.item_id: work for work in works}
     with transaction(context.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
-        rows = context.conn.execute(_READ, [list(by_item)], prepare=True).fetchall()
-        envelopes = need_bodies(context.conn, context.store, ((row[0], row[2]) for row in rows))
+        stored = context.conn.cursor(row_factory=args_row(_Stored)).execute(_READ, [list(by_item)], prepare=True).fetchall()
+        envelopes = need_bodies(context.conn, context.store, ((one.item_id, one.sha256) for one in stored))
     approved, refused = [], {}
-    for item, proposal_id, sha256, finding, *repeated, live, settled, apply_id, since in rows:
+    for one in stored:
         # need_bodies verified the bytes against the very hash that was approved.
-        envelope = json.loads(envelopes[item, sha256])
-        work = by_item[item]
-        if parts := differing(envelope, item, *repeated):
-            refused[item] = _failed(work, proposal_id, f"the approved bytes and the proposal's row differ in {', '.join(parts)}", apply_id)
+        envelope = json.loads(envelopes[one.item_id, one.sha256])
+        work = by_item[one.item_id]
+        parts = differing(envelope, one.item_id, one.action, one.adapter, one.target, one.epoch, one.precondition_sha256, one.expires_at)
+        if parts:
+            message = f"the approved bytes and the proposal's row differ in {', '.join(parts)}"
+            refused[one.item_id] = _failed(work, one.id, message, one.apply_id)
             continue
         action = action_of(envelope)
-        adapter = context.applier(envelope["adapter"])
         approved.append(
             Approved(
-                work, proposal_id, sha256, finding, live, settled, action, action_id(sha256, action.target), context.ceilings(work), adapter,
-                apply_id, since,
+                work, one.id, one.sha256, one.finding, one.is_live, one.is_settled, action, action_id(one.sha256, action.target),
+                context.ceilings(work), context.applier(envelope["adapter"]), one.apply_id, one.seconds_since_sent,
             )
         )  # fmt: skip
     return approved, refused
@@ -132,7 +163,7 @@ def _compare(one: Approved) -> Step | None:
     """Return why nothing may be sent, or None when the target still is what the decision rested on."""
     if one.is_settled:
         return onward(one.work, Stage.ARCHIVE, Stage.ARCHIVE.value, note="applied, by a person's word", finding=one.finding)
-    if not one.live:
+    if not one.is_live:
         return _drifted(one, ProposalState.EXPIRED, "the approval no longer holds", {})
     declared = one.action.precondition
     try:
@@ -264,12 +295,14 @@ def _recover(one: Approved) -> Step | None:
     if found == "absent":
         # It never took effect, and time has passed since the intent: what the decision rests on is compared again.
         return (
-            _compare(one) if one.live else _failed(one.work, one.proposal_id, "the approval ended before the action was sent", one.apply_id)
+            _compare(one)
+            if one.is_live
+            else _failed(one.work, one.proposal_id, "the approval ended before the action was sent", one.apply_id)
         )
     if one.seconds_since_sent < one.adapter.settle_seconds:
         wait = one.adapter.settle_seconds - one.seconds_since_sent
         return stay(one.work, "retry", note="the target may still hide what was sent", delay_seconds=wait + 1)
-    if one.adapter.idempotency in ("native", "convergent") and one.live:
+    if one.adapter.idempotency in ("native", "convergent") and one.is_live:
         return None
     return _unknown(one, one.apply_id, "the target could not say whether the action was done")
 

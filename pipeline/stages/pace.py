@@ -1,4 +1,4 @@
-"""Pace: how many items of a lane are worked on between two commits, so that a slow one holds up neither people nor the others."""
+"""Pace: how many items of a lane are worked on between two commits, so that a slow one delays neither people nor others."""
 
 import time
 
@@ -13,7 +13,7 @@ QUICK_SECONDS = 0.05
 _FIRST = 8
 """Items of the first group of a lane of which nothing is known yet."""
 _OVERHEAD_SECONDS = 0.25
-"""What a group may cost however small it is; without it, single items on a line that is cold or idle would look slow."""
+"""What a group may cost however small it is; without it, single items in a process that is cold or idle would look slow."""
 
 
 class Pace:

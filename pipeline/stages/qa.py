@@ -1,4 +1,4 @@
-"""QA: the gate. Evidence must resolve, every rule of the contract must hold; what proposes a mutation asks for a clearance."""
+"""QA: the gate. Evidence must resolve and every rule must hold; what proposes a mutation asks for a clearance."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -23,13 +23,20 @@ from pipeline.stages.work import Step, Work, leave, onward, stay
 from queues.database import transaction
 
 _DAYS_OPEN = 90
-"""A proposal that nobody answered for this long gets a fresh look instead."""
+"""A proposal that nobody answered for this long expires and is redone."""
 
 
 _DRIFTED = """
 SELECT p.item_id, p.precondition_sha256,
-       coalesce((SELECT f.message FROM findings f WHERE f.item_id = p.item_id AND f.code = 'apply.drifted' ORDER BY f.fence DESC LIMIT 1), 'the target changed')
-  FROM proposals p WHERE p.item_id = ANY(%s) AND p.state = 'drifted'
+       coalesce((SELECT f.message
+                   FROM findings f
+                  WHERE f.item_id = p.item_id
+                    AND f.code = 'apply.drifted'
+                  ORDER BY f.fence DESC
+                  LIMIT 1), 'the target changed')
+  FROM proposals p
+ WHERE p.item_id = ANY(%s)
+   AND p.state = 'drifted'
 """
 
 

@@ -12,10 +12,18 @@ from uuid import UUID
 from queues.database import Connection, transaction
 from workcells.bench import Tool
 
-_MENTIONS = "SELECT asked, key, revision, kind, state, title, body, facts FROM mentions_of(%s, %s, %s, %s)"
-_SEARCH = (
-    "SELECT ask, key, revision, kind, state, title, body, facts, matched, of_terms, score FROM search_subjects(%s, %s, %s, %s, %s, %s, %s)"
-)
+_MENTIONS = """
+SELECT asked, key, revision, kind, state, title, body, facts
+  FROM mentions_of(%s, %s, %s, %s)
+"""
+_SEARCH = """
+SELECT ask, key, revision, kind, state, title, body, facts, matched, of_terms, score
+  FROM search_subjects(%s, %s, %s, %s, %s, %s, %s)
+"""
+_SUBJECTS = """
+SELECT key, revision, kind, state, title, body, facts
+  FROM subjects_by_key(%s, %s, %s)
+"""
 
 
 def tools_for(conn: Connection, workspace: UUID, flow: str) -> Mapping[str, Tool]:
@@ -61,7 +69,4 @@ def read_subjects(conn: Connection, workspace: UUID, flow: str, keys: Sequence[s
 
     Call inside a transaction of the workspace.
     """
-    rows = conn.execute(
-        "SELECT key, revision, kind, state, title, body, facts FROM subjects_by_key(%s, %s, %s)", [workspace, flow, list(keys)]
-    )
-    return [_subject(row) for row in rows]
+    return [_subject(row) for row in conn.execute(_SUBJECTS, [workspace, flow, list(keys)])]
