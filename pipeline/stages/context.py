@@ -45,7 +45,7 @@ class StageContext:
     lease_holds: Callable[[], bool] = field(default=lambda: True)
     """Whether the claim in hand is still ours by this process's own monotonic clock."""
     is_unrestricted: bool = True
-    """No pause and no limit stood when the batch was loaded: neighbouring stages may share a commit."""
+    """No pause and no limit was in force when the batch was loaded: neighbouring stages may share a commit."""
     pace: Pace = field(default_factory=Pace)
     _floors: dict[UUID, Floor] = field(default_factory=dict)
     _contracts: dict[int, Contract] = field(default_factory=dict)
@@ -207,7 +207,7 @@ NO_PAUSE_OR_LIMIT = """
 SELECT NOT EXISTS (SELECT FROM pauses WHERE lifted_at IS NULL AND (until IS NULL OR until > clock()))
    AND NOT EXISTS (SELECT FROM lanes WHERE max_active IS NOT NULL OR per_minute IS NOT NULL)
 """
-"""True when no pause and no limit stands against anything in the workspaces in use; then work need not stop at each lane."""
+"""True when no pause and no limit is in force in the workspaces in use; then work need not stop at each lane."""
 
 
 def is_true(cursor: Cursor[Any]) -> bool:

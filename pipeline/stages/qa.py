@@ -176,7 +176,7 @@ def _propose(
         item=str(work.item_id),
     )
     if changed := drifted.get((work.item_id, envelope.precondition_sha256)):
-        # It would drift again: nobody is asked to approve in vain.
+        # It would drift again: an approval would be in vain.
         return stay(
             work, "escalate", note=f"{changed} since it was taken in"[:300], wait=Wait.HUMAN, records=[verdict],
             waiting_on="a newer revision of it (take one in), or a person: requeue it once the target is as it was",

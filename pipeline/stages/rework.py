@@ -12,7 +12,7 @@ _CAUSES = (Cause.CONTRACT, Cause.QA, Cause.DRIFT)
 
 
 def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
-    """Return for each item: back to its cell while attempts are left, else to a person with what stood against it."""
+    """Return for each item: back to its cell while attempts are left, else to a person with the findings."""
     return [_decide(context, work) for work in works]
 
 

@@ -1,6 +1,6 @@
-"""An item in a worker's hands, and what a stage decided for it.
+"""One leased item as a worker works on it, and what a stage decided for it.
 
-Stages read `Work` and return a `Step`; neither changes in their hands. The advance loop and the commit alone change work.
+Stages read `Work`, return a `Step` and change neither. Only the advance loop and the commit change work.
 """
 
 from collections.abc import Sequence

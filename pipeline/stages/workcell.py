@@ -28,7 +28,7 @@ _NAMES = {kind: name for name, kind in OUTCOMES.items()}
 
 
 def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
-    """Return for each item what its cell gave: on to the artifact stage, a refusal, a question, or an accident.
+    """Return for each item what its cell gave: on to the artifact stage, a refusal, a question, or a failed attempt.
 
     When the group is late, those not begun go back to their lane.
     """

@@ -54,7 +54,7 @@ def advance(context: StageContext, committer: Committer, taken: Taken, mode: Mod
     """Take a claimed batch as far as this worker may, a group at a time, committing each stage; yield the lanes to ring.
 
     Between two groups, what a pause has come to cover meanwhile goes back to its lane, and all the rest does when the worker
-    is told to stop. Nothing is undone when a lease turns out to be lost: what was committed stays, the rest is somebody else's.
+    is told to stop. Nothing is undone when a lease turns out to be lost: what was committed stays, the rest belongs to another worker.
     """
     claim, reading = taken.claim, taken.reading
     assert reading is not None
@@ -97,7 +97,7 @@ def _mode_for(context: StageContext, group: Sequence[Work], mode: Mode) -> Mode:
 def _return_unstarted(
     context: StageContext, committer: Committer, unbegun: Sequence[Work], rings: set[str], note: str, *, paused_alone: bool = False
 ) -> list[Work]:  # fmt: skip
-    """Return items that were not begun to their lanes, all or those that a pause covers now; return those that stay in hand."""
+    """Return items that were not begun to their lanes, all or those that a pause covers now; return those that the worker keeps."""
     with transaction(context.conn, {work.claimed.workspace_id for work in unbegun}) as conn:
         returned = give_back(
             conn, committer.claim_id, by=committer.worker, note=note, among=[work.item_id for work in unbegun], paused_alone=paused_alone

@@ -100,7 +100,7 @@ def _write(context: StageContext, committer: Committer, finished: Finished, *, c
         planned, carried = [], {}
         for work, step in finished:
             carry = may_carry and step.move.name == "hand_on" and not step.delay_seconds and committer.serves(step.lane)
-            # Items of any version may be in hand, from rework say; a cell runs only where its own code is.
+            # The claim may hold items of any version, from rework say; a cell runs only where its own code is.
             carry = carry and (step.move.to_stage is not Stage.WORKCELL or context.runs(work))
             if carry:
                 carried[work.item_id] = work

@@ -1,4 +1,4 @@
-"""Containment: what a cell may not take its worker's neighbours down with."""
+"""Containment: limits that keep a cell from harming other processes."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ _FORKED = 71
 def contain(memory_mb: int) -> None:
     """Limit this process's memory, 0 for no limit, and end whatever is forked off it at once.
 
-    At the limit the item in hand fails, where otherwise the kernel would choose a victim: the database, say. A forked copy of a
+    At the limit the item being worked on fails, where otherwise the kernel would choose a victim: the database, say. A forked copy of a
     worker would hold its connections and go on with its claim. Programs that a cell starts are no copies: they run.
     """
     if memory_mb:

@@ -1,4 +1,4 @@
-"""The road in one process and without a broker: for tests, and for authors who try a cell out."""
+"""The stages in one process and without a broker: for tests, and for authors who try a cell out."""
 
 import os
 import socket

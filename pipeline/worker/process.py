@@ -86,7 +86,7 @@ class Worker:
         )
         self._unfinished: list[UnfinishedClaim] = []
         self._working: dict[UUID, frozenset[UUID]] = {}
-        """The claims in hand, each with its workspaces."""
+        """The claims that are worked on, each with its workspaces."""
         self._local = threading.local()
         self._draining = threading.Event()
         self._served = frozenset(self.lanes)
@@ -109,7 +109,7 @@ class Worker:
         listener.start()
         for lane in self._served:
             self._doorbell.heard(lane)  # a ring that died with its hearer would hold the next one back
-        self._doorbell.ring(self._served)  # reconcile at start: what became due while nobody listened
+        self._doorbell.ring(self._served)  # reconcile at start: what became due while no worker listened
         log.info("worker.ready", worker=self.name, lanes=sorted(self._served))
         on_ready()
         while not stop.wait(0.5):
@@ -149,7 +149,7 @@ class Worker:
             # The database went away, or a lease was lost: the leases run out and the sweeper brings the items back.
             log.warning("claim.dropped", worker=self.name, lane=lane, error=first_line(error))
             self._drop_context()
-        except Exception as error:  # noqa: BLE001 - an accident outside any step is counted against the batch; the worker serves on
+        except Exception as error:  # noqa: BLE001 - a failure outside any step is counted against the batch; the worker goes on
             # Where, not what: the message of an error may hold what people wrote.
             log.error("claim.failed", worker=self.name, lane=lane, error=type(error).__name__, at=places_of(error))  # noqa: TRY400 - no payload
             self._drop_context()
@@ -199,7 +199,7 @@ class Worker:
         return Committer(self.name, self.id, claim.id, serves, goes_on)
 
     def _return_rest(self, unfinished: "UnfinishedClaim") -> None:
-        """Give back what an accident left leased; when the database is away, as soon as it answers a heartbeat again."""
+        """Return what a failure left leased; when the database is away, as soon as it answers a heartbeat again."""
         try:
             with self._connect() as conn:
                 self._doorbell.ring(unfinished.end(conn, self.name))
