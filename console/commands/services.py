@@ -106,21 +106,21 @@ def _stay(settings: Any, workers: int | None) -> int:
 
     refuse_foreign_folder(settings)
     folder = settings.data_dir or default_data_dir()
-    had_services = any(server.pid is not None for server in inspect(folder).servers)
-    logs.configure("error")
-    shop = open_shop(settings)
+    is_serving = settings.is_embedded or settings.broker_url is None
+    had_services = is_serving and any(server.pid is not None for server in inspect(folder).servers)
+    logs.configure("error")  # what happens is said in words
     try:
-        choice = set_up(shop)
-        _say_floor(choice)
+        shop = open_shop(settings)
+        _say_floor(set_up(shop))
         shop.doorbell().check()
         click.echo(f"starting the workers (logs in {shop.data_dir / 'log'}); Ctrl-C stops them")
         return run.run_foreground(shop, workers or run.DEFAULT_WORKERS, say=click.echo)
     finally:
-        if shop.services is not None and not had_services:
+        if had_services:
+            click.echo("PostgreSQL and Valkey ran before and were left running: shopfloor down stops them")
+        elif is_serving:
             stop(folder)
             click.echo("PostgreSQL and Valkey have stopped")
-        elif shop.services is not None:
-            click.echo("PostgreSQL and Valkey ran before and were left running: shopfloor down stops them")
 
 
 @click.command()

@@ -110,7 +110,7 @@ class CrewReport(NamedTuple):
     pid: int | None = None
     """None where no crew runs."""
     members: Sequence[dict[str, Any]] = ()
-    """Name, pid and state of each member."""
+    """Name, pid and state of each member: a MemberState, or `frozen`."""
     workers: int = 0
     """How many propose workers it keeps."""
     unseparated: Sequence[str] = ()
@@ -130,10 +130,19 @@ def report(shop: Shop) -> CrewReport:
         return CrewReport()
     with contextlib.suppress(KeyError, psutil.Error):
         if _process(fields) is not None:
-            return CrewReport(
-                fields["pid"], fields.get("members", ()), fields.get("workers", 0), fields["unseparated"], fields.get("problems", ())
-            )
+            members = [_seen(member) for member in fields.get("members", ())]
+            problems = [*fields.get("problems", ()), *(f"{one['name']} is frozen" for one in members if one["state"] == "frozen")]
+            return CrewReport(fields["pid"], members, fields.get("workers", 0), fields["unseparated"], problems)
     return CrewReport(problems=(f"the crew (process {fields.get('pid')}) was killed: nobody starts again what ends",))
+
+
+def _seen(member: dict[str, Any]) -> dict[str, Any]:
+    """Return a member as it is this moment: the crew, which looks twice a second, may not have noticed yet."""
+    try:
+        is_frozen = member["pid"] is not None and psutil.Process(member["pid"]).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return member | {"state": "ended"}
+    return member | {"state": "frozen"} if is_frozen else member
 
 
 def ask_for_workers(shop: Shop, count: int) -> None:

@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import psutil
 import psycopg
+from psycopg.rows import class_row
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
 from pipeline.crew.crew_file import report
@@ -108,8 +111,20 @@ def _database(conn: Connection) -> Iterator[CheckResult]:
         yield CheckResult("roles", "failure", said, f"ALTER ROLE {mighty[0]} NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB", 1)
 
 
-_SERVED = """
-SELECT DISTINCT unnest(lanes) FROM workers WHERE stopped_at IS NULL AND beat_at > clock() - make_interval(secs => %s)
+class _WorkerRow(NamedTuple):
+    """A worker that has reported to the database lately."""
+
+    host: str
+    pid: int
+    started: float
+    """Seconds since the epoch, by the database's clock."""
+    lanes: list[str]
+
+
+_WORKERS = """
+SELECT host, pid, extract(epoch FROM started_at)::float8 AS started, lanes
+  FROM workers
+ WHERE stopped_at IS NULL AND beat_at > clock() - make_interval(secs => %s)
 """
 
 
@@ -120,14 +135,29 @@ def _lanes(shop: Shop, conn: Connection) -> Iterator[CheckResult]:
     except ShopfloorError as error:
         yield failed("floor", error)
         return
-    with transaction(conn, None):
-        served = {lane for (lane,) in conn.execute(_SERVED, [_ALIVE_SECONDS])}
+    with transaction(conn, None), conn.cursor(row_factory=class_row(_WorkerRow)) as cursor:
+        workers = cursor.execute(_WORKERS, [_ALIVE_SECONDS]).fetchall()
+    served = {lane for worker in workers if _is_running(shop, worker) for lane in worker.lanes}
     for role in (Role.PROPOSE, Role.APPLY):
         idle = [lane for lane in lanes_of(floor, role) if lane not in served]
         if idle:
             yield CheckResult(f"{role} lanes", "warning", f"no live worker serves {', '.join(idle)}", "shopfloor up")
         else:
             yield CheckResult(f"{role} lanes", "ok", "each has a live worker")
+
+
+def _is_running(shop: Shop, worker: _WorkerRow) -> bool:
+    """Return whether a worker runs: where its process is on this machine, by the process and not by its last report."""
+    if not shop.settings.is_embedded or worker.host != socket.gethostname():
+        return True
+    try:
+        process = psutil.Process(worker.pid)
+        is_same = process.create_time() <= worker.started + _SKEW_SECONDS
+        return is_same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 # The name of a session is visible to every login; a pooler that hides names makes this a warning for nothing.
