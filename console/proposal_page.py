@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from console.output import cell
-from pipeline.review.inbox import must_not_decide
+from pipeline.review.proposal import must_not_decide
 from workcells.appliers.preview import visible
 
 

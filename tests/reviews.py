@@ -8,7 +8,7 @@ from uuid import UUID
 from contracts.lifecycle import Role
 from pipeline.access.tokens import ensure_actor, issue_token
 from pipeline.review.clearances import Ballot
-from pipeline.review.inbox import Waiting, waiting
+from pipeline.review.inbox import OpenProposal, read_inbox
 from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.in_process import Road, issue, merged
@@ -27,7 +27,7 @@ def person(shop: Shop, name: str, *roles: str, kind: str = "person") -> str:
         return issue_token(conn, workspace, actor, label="test", by="test")
 
 
-def propose(road: Road, count: int, *, submitter: str = "intake") -> list[Waiting]:
+def propose(road: Road, count: int, *, submitter: str = "intake") -> list[OpenProposal]:
     """Run `count` issues that a merged pull request fixes up to their clearance, and return the open proposals.
 
     The tracker holds every issue, so that what is approved can be applied.
@@ -49,13 +49,13 @@ def fill_tracker(folder: Path, rows: list[dict[str, Any]]) -> None:
     seed(folder, [SHAPES["github_issue"].normalise(row) for row in rows])
 
 
-def open_proposals(shop: Shop) -> list[Waiting]:
+def open_proposals(shop: Shop) -> list[OpenProposal]:
     """Return what waits for reviewers."""
     with shop.connect(Role.READ) as conn:
-        return waiting(conn, shop.store, shop.workspace_id(conn))
+        return read_inbox(conn, shop.store, shop.workspace_id(conn))
 
 
-def ballot(one: Waiting) -> Ballot:
+def ballot(one: OpenProposal) -> Ballot:
     """Return an answer's address: the proposal and its bytes as they are."""
     return Ballot(one.id, one.sha256)
 

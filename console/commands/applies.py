@@ -133,8 +133,8 @@ def preview(proposals: tuple[str, ...], form: str) -> None:
     from console.proposal_page import target_lines
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.review.inbox import find_proposal, proposal_details
     from pipeline.review.preview import against_target
+    from pipeline.review.proposal import find_proposal, proposal_details
 
     seen = []
     with session(Role.READ) as s:

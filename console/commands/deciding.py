@@ -1,6 +1,7 @@
 """review approve, reject, rework: a person's answer to one proposal or to a group that asks for the same thing."""
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,7 +113,7 @@ def _check(answer: str, words: Sequence[str], options: dict[str, Any]) -> None:
 def _ballots(s: Any, words: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], dict[Any, str], list[Result]]:
     """Return what is to be decided, bound to the bytes of now, what each is about, and results for what cannot be."""
     from pipeline.review.clearances import Ballot
-    from pipeline.review.inbox import find_proposal, proposal_details
+    from pipeline.review.proposal import find_proposal, proposal_details
 
     if options["finding"]:
         group = _one_group(s, options)
@@ -147,20 +148,34 @@ def _must_match(one: dict[str, Any], wanted: str | None) -> None:
 
 def _one_group(s: Any, options: dict[str, Any]) -> Sequence[Any]:
     """Return the members of the group that --finding and --action name. Raises when that is none, or several kinds."""
-    from pipeline.review.inbox import grouped, waiting
+    from pipeline.review.inbox import group_proposals, read_inbox
 
-    groups = grouped(waiting(s.conn, s.shop.store, s.workspace, finding=options["finding"], action=options["action"], most=1000))
+    groups = group_proposals(
+        read_inbox(s.conn, s.shop.store, s.workspace, finding=options["finding"], action=options["action"], limit=1000)
+    )
     if not groups:
         raise NotFound(f"nothing of finding {options['finding'][:80]!r} waits for a reviewer", hint="shopfloor review inbox")
     if len(groups) > 1:
         kinds = "; ".join(f"{len(group)} × {group[0].action} {group[0].shape}" for group in groups[:5])
         raise BadInput(
             f"finding {options['finding']} asks for {len(groups)} different things: {cell(kinds)}",
-            hint="decide each by itself: --action NAME, or ids from: shopfloor review inbox --jsonl", code="review.mixed",
-        )  # fmt: skip
+            hint=_how_to_split(groups),
+            code="review.mixed",
+        )
     if not options["yes"] and not options["dry_run"]:
         raise BadInput(
             f"this would decide {len(groups[0])} proposals at once: say --yes, or look first with --dry-run",
             code="input.yes",
         )
     return groups[0]
+
+
+def _how_to_split(groups: Sequence[Sequence[Any]]) -> str:
+    """Return what to type to decide one of several groups: an action where that names one of them, else the ids of its members."""
+    actions = [group[0].action for group in groups]
+    alone = [action for action in dict.fromkeys(actions) if actions.count(action) == 1]
+    ids = f"give the ids of one group from: shopfloor review inbox --finding {shlex.quote(groups[0][0].finding)} --jsonl"
+    if not alone:
+        return ids
+    by_action = " or ".join(f"--action {action}" for action in alone)
+    return f"decide one with {by_action}" if len(alone) == len(groups) else f"decide one with {by_action}, or {ids}"

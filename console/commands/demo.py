@@ -112,11 +112,11 @@ def _reset(form: str) -> None:
 def _tell_board_and_inbox(shop: Any, workspace: Any) -> None:
     from console.commands.status import say_lanes
     from contracts.lifecycle import Role
-    from pipeline.review.inbox import grouped, waiting
+    from pipeline.review.inbox import group_proposals, read_inbox
     from queues.board.lanes import read_board
 
     with shop.connect(Role.READ, name="demo") as conn:
-        lanes, groups = read_board(conn, workspace).lanes, grouped(waiting(conn, shop.store, workspace))
+        lanes, groups = read_board(conn, workspace).lanes, group_proposals(read_inbox(conn, shop.store, workspace))
     click.echo()
     click.secho("Board", bold=True)
     say_lanes(lanes)

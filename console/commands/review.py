@@ -37,21 +37,21 @@ def inbox(finding: str | None, action: str | None, limit: int, form: str) -> Non
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.review.inbox import MOST, grouped, waiting
+    from pipeline.review.inbox import INBOX_LIMIT, group_proposals, read_inbox
     from queues.database import now
 
     with session(Role.READ) as s:
-        found = waiting(s.conn, s.shop.store, s.workspace, finding=finding, action=action, most=MOST + 1)
+        found = read_inbox(s.conn, s.shop.store, s.workspace, finding=finding, action=action, limit=INBOX_LIMIT + 1)
         at = now(s.conn)
-    more = len(found) > MOST
-    groups = grouped(found[:MOST])
+    more = len(found) > INBOX_LIMIT
+    groups = group_proposals(found[:INBOX_LIMIT])
     shown = _cut(groups, limit)
     if form != "text":
         rows = [_row(one, number) for number, group in enumerate(shown, 1) for one in group]
         if form == "json":
             document(
                 {
-                    "open": len(found[:MOST]),
+                    "open": len(found[:INBOX_LIMIT]),
                     "more": more,
                     "groups": [_group(g, k) for k, g in enumerate(groups, 1)],
                     "proposals": rows,
@@ -65,7 +65,7 @@ def inbox(finding: str | None, action: str | None, limit: int, form: str) -> Non
         return
     for group, part in zip(groups, shown, strict=True):
         _tell_group(group, part, at, s.actor)
-    seen = f"more than {MOST}; narrow with --finding" if more else f"{len(found)}"
+    seen = f"more than {INBOX_LIMIT}; narrow with --finding" if more else f"{len(found)}"
     click.echo(f"{seen} open in {len(groups)} groups. Look: shopfloor review next   shopfloor review show PROPOSAL")
 
 
@@ -150,7 +150,7 @@ def show(proposal: str, raw: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.review.inbox import find_proposal
+    from pipeline.review.proposal import find_proposal
 
     with session(Role.READ) as s:
         _show(s, find_proposal(s.conn, s.workspace, proposal), form, raw=raw)
@@ -168,10 +168,10 @@ def next_(finding: str | None, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.review.inbox import waiting
+    from pipeline.review.inbox import read_inbox
 
     with session(Role.READ, needs="reviewer") as s:
-        found = waiting(s.conn, s.shop.store, s.workspace, finding=finding, most=200)
+        found = read_inbox(s.conn, s.shop.store, s.workspace, finding=finding, limit=200)
         mine = next((one for one in found if one.may_be_decided_by(s.actor)), None)
         if mine is not None:
             _show(s, mine.id, form)
@@ -183,8 +183,8 @@ def next_(finding: str | None, form: str) -> None:
 
 def _show(s: Any, proposal_id: Any, form: str, *, raw: bool = False) -> None:
     from console.proposal_page import lines_of
-    from pipeline.review.inbox import must_not_decide, proposal_details
     from pipeline.review.preview import OPEN_ADAPTERS, against_target
+    from pipeline.review.proposal import must_not_decide, proposal_details
 
     one = proposal_details(s.conn, s.shop.store, s.workspace, proposal_id)
     if raw:

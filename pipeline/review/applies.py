@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 from artifacts.blobs import BlobStore, read_bodies
 from contracts.errors import BadInput, Conflict, Denied, NotFound
 from contracts.lifecycle import Stage, State, move
@@ -17,7 +17,7 @@ from pipeline.access.tokens import token_sha256
 from queues.audit import record_audit
 from queues.board.dossier import decoded
 from queues.database import Connection, transaction
-from queues.marks import reset_attempts
+from queues.marks import lock_item, reset_attempts
 from queues.mover import Planned, Route, perform
 
 _LIST = """
@@ -186,25 +186,12 @@ def resolve(conn: Connection, workspace: UUID, token: str, one: Mapping[str, Any
         explain(error, _REFUSALS, "apply", one["id"])
 
 
-class _Locked(NamedTuple):
-    """Where an item is, its row locked."""
-
-    fence: int
-    stage: str
-    state: str
-    lane: str
-
-
-_LOCK = "SELECT fence, stage, state, lane FROM queue WHERE item_id = %s FOR NO KEY UPDATE"
-
-
 def _make_due(conn: Connection, one: Mapping[str, Any], *, by: str, note: str) -> str:
     """Make the item of an apply due with its attempts counted anew, and return its lane. Raises Conflict when it is elsewhere."""
     item = one["item_id"]
-    with conn.cursor(row_factory=class_row(_Locked)) as cursor:
-        locked = cursor.execute(_LOCK, [item]).fetchone()
+    locked = lock_item(conn, item)
     if locked is None or locked.stage != Stage.APPLY or locked.state == State.LEASED:
-        seen = f"{locked.stage}/{locked.state}" if locked else "no longer in progress"
+        seen = locked.place if locked else "no longer in progress"
         raise Conflict(
             f"item {item} is {seen}: expected {Stage.APPLY}, and no worker on it",
             hint=f"shopfloor why {item}",

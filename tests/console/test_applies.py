@@ -11,7 +11,8 @@ from contracts.errors import BadInput, Conflict, Denied
 from contracts.lifecycle import Role, Wait
 from pipeline.review.applies import applies, find_apply, probe_again, resolve
 from pipeline.review.clearances import Answer, decide
-from pipeline.review.inbox import Waiting, find_proposal
+from pipeline.review.inbox import OpenProposal
+from pipeline.review.proposal import find_proposal
 from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.in_process import Road
@@ -19,7 +20,7 @@ from tests.item_states import intend, lease, push
 from tests.reviews import ballot, look, person, propose
 
 
-def approved(shop: Shop, road: Road, workspace: UUID) -> Waiting:
+def approved(shop: Shop, road: Road, workspace: UUID) -> OpenProposal:
     """Return a proposal that a reviewer has approved."""
     [one] = propose(road, 1)
     with shop.connect(Role.REVIEW) as conn:
@@ -28,7 +29,7 @@ def approved(shop: Shop, road: Road, workspace: UUID) -> Waiting:
 
 
 @pytest.fixture
-def unknown(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> Waiting:
+def unknown(shop: Shop, road: Road, admin: Connection, workspace: UUID) -> OpenProposal:
     """An approved proposal whose apply was begun, with nobody knowing what came of it."""
     one = approved(shop, road, workspace)
     lease(admin, one.item_id)
@@ -104,7 +105,7 @@ def test_preview_shows_the_diff_and_changes_nothing(shop: Shop, road: Road, work
 
 
 def test_a_probe_makes_the_apply_lane_ask_the_target_before_anything_is_sent(
-    shop: Shop, road: Road, admin: Connection, workspace: UUID, unknown: Waiting
+    shop: Shop, road: Road, admin: Connection, workspace: UUID, unknown: OpenProposal
 ) -> None:
     with shop.connect(Role.OPERATE) as conn:
         assert probe_again(conn, workspace, find_apply(conn, workspace, str(unknown.item_id)), by="ops") == "apply.tracker"
@@ -115,7 +116,7 @@ def test_a_probe_makes_the_apply_lane_ask_the_target_before_anything_is_sent(
 
 
 def test_a_persons_word_that_it_was_applied_closes_the_item_without_sending(
-    shop: Shop, road: Road, admin: Connection, unknown: Waiting, cli: Any
+    shop: Shop, road: Road, admin: Connection, unknown: OpenProposal, cli: Any
 ) -> None:
     assert cli("apply", "probe", "acme/widgets#1", "--is", "applied").exit_code == 2  # what did you see?
     done = cli("apply", "probe", "acme/widgets#1", "--is", "applied", "--reason", "closed by us at 10:02")
@@ -132,7 +133,7 @@ def test_a_persons_word_that_it_was_applied_closes_the_item_without_sending(
 
 
 def test_a_persons_word_that_it_was_not_gives_it_a_fresh_look_and_a_new_approval(
-    shop: Shop, road: Road, admin: Connection, workspace: UUID, unknown: Waiting
+    shop: Shop, road: Road, admin: Connection, workspace: UUID, unknown: OpenProposal
 ) -> None:
     ops = person(shop, "olga", "operator")
     with shop.connect(Role.OPERATE) as conn:
@@ -148,7 +149,7 @@ def test_a_persons_word_that_it_was_not_gives_it_a_fresh_look_and_a_new_approval
 
 @pytest.mark.parametrize(("name", "roles", "kind"), [("rita", ("reviewer",), "person"), ("robot", ("operator",), "service")])
 def test_only_a_person_who_operates_may_answer_for_an_apply(
-    shop: Shop, admin: Connection, workspace: UUID, unknown: Waiting, name: str, roles: tuple[str, ...], kind: str
+    shop: Shop, admin: Connection, workspace: UUID, unknown: OpenProposal, name: str, roles: tuple[str, ...], kind: str
 ) -> None:
     token = person(shop, name, *roles, kind=kind)
     with shop.connect(Role.OPERATE) as conn, pytest.raises(Denied):

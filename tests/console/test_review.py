@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import re
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+from console.commands.deciding import _how_to_split
 from contracts.canonical import canonical
 from pipeline.startup.compose import Shop
 from queues.database import Connection
@@ -114,6 +117,20 @@ def test_a_finding_that_asks_for_different_things_is_not_decided_as_one(shop: Sh
     assert mixed.exit_code == 2
     assert "2 different things" in mixed.stderr
     assert len(open_proposals(shop)) == 2
+    # Both close: an action cannot tell them apart, so the remedy does not name it, and what it names works.
+    assert "--action" not in mixed.stderr
+    [remedy] = re.findall(r"shopfloor (review inbox --finding \S+ --jsonl)", mixed.stderr)
+    listed = [json.loads(line) for line in cli(*remedy.split()).stdout.splitlines()]
+    assert sorted(row["group"] for row in listed) == [1, 2]
+    chosen = next(row["id"] for row in listed if row["group"] == 1)
+    assert cli("review", "reject", chosen, "--reason", "not this one").exit_code == 0
+    assert len(open_proposals(shop)) == 1
+
+
+def test_the_remedy_for_a_mixed_finding_names_the_actions_that_split_it() -> None:
+    groups = [[SimpleNamespace(finding="stale", action=action)] for action in ("close", "label", "label")]
+    assert _how_to_split(groups[:2]) == "decide one with --action close or --action label"
+    assert _how_to_split(groups).startswith("decide one with --action close, or give the ids of one group from: shopfloor review inbox")
 
 
 def test_some_of_many_end_with_a_result_each_and_exit_7(shop: Shop, road: Road, cli: Any) -> None:

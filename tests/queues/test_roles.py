@@ -12,7 +12,7 @@ from psycopg.errors import CheckViolation, InsufficientPrivilege
 from contracts.lifecycle import Role
 from contracts.lifecycle import move as legal_move
 from pipeline.access.tokens import ensure_actor, token_sha256
-from pipeline.review.inbox import Waiting
+from pipeline.review.inbox import OpenProposal
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import ensure_workspace
 from pipeline.worker.fair_share import FairShare, take
@@ -161,7 +161,7 @@ def test_every_table_of_a_workspace_forces_row_security(admin: Connection) -> No
 
 
 @pytest.fixture
-def one(road: Road) -> Waiting:
+def one(road: Road) -> OpenProposal:
     [found] = propose(road, 1)
     return found
 
@@ -178,7 +178,7 @@ HISTORY = ("moves", "decisions", "audit", "contracts", "verdicts", "attempts", "
 
 @pytest.mark.parametrize("table", HISTORY)
 def test_history_is_not_rewritten_by_any_role_nor_by_its_owner(
-    shop: Shop, admin: Connection, one: Waiting, workspace: UUID, table: str
+    shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID, table: str
 ) -> None:
     [first] = look(
         admin,
@@ -197,7 +197,7 @@ def test_history_is_not_rewritten_by_any_role_nor_by_its_owner(
     assert look(admin, f"SELECT count(*) FROM {table}") == before
 
 
-def test_partitions_addressed_directly_are_guarded_too(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+def test_partitions_addressed_directly_are_guarded_too(shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID) -> None:
     partitions = look(admin, "SELECT tableoid::regclass::text FROM moves UNION SELECT tableoid::regclass::text FROM verdicts")
     assert partitions
     for partition in partitions:
@@ -210,7 +210,7 @@ def test_partitions_addressed_directly_are_guarded_too(shop: Shop, admin: Connec
             assert "append-only" in str(refused(admin, None, statement))
 
 
-def test_another_workspace_is_not_seen_and_not_written(shop: Shop, connect: Any, one: Waiting) -> None:
+def test_another_workspace_is_not_seen_and_not_written(shop: Shop, connect: Any, one: OpenProposal) -> None:
     other = ensure_workspace(connect(Role.OPERATE), "other")
     tables = ("items", "queue", "orders", "proposals", "moves", "bodies", "actors", "batches", "evidence", "verdicts")
     for role in (Role.INTAKE, Role.PROPOSE, Role.REVIEW, Role.APPLY, Role.OPERATE, Role.READ):
@@ -236,7 +236,7 @@ def test_a_row_cannot_be_written_into_another_workspace(connect: Any, workspace:
 
 @pytest.mark.parametrize("role", list(Role))
 def test_a_role_records_only_the_moves_that_the_lifecycle_gives_it(
-    shop: Shop, admin: Connection, one: Waiting, workspace: UUID, role: Role
+    shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID, role: Role
 ) -> None:
     from contracts.lifecycle import MOVES
 
@@ -253,7 +253,7 @@ def test_a_role_records_only_the_moves_that_the_lifecycle_gives_it(
 
 
 @pytest.mark.parametrize("role", [Role.INTAKE, Role.PROPOSE, Role.REVIEW, Role.APPLY, Role.OPERATE, Role.SWEEP])
-def test_a_state_does_not_change_without_its_history(shop: Shop, one: Waiting, workspace: UUID, role: Role) -> None:
+def test_a_state_does_not_change_without_its_history(shop: Shop, one: OpenProposal, workspace: UUID, role: Role) -> None:
     with shop.connect(role) as conn:
         for statement in (
             "UPDATE queue SET stage = 'archive' WHERE item_id = %s",
@@ -274,7 +274,7 @@ UPDATE queue SET stage = 'apply', state = 'ready', lane = 'apply.tracker', ready
 """
 
 
-def test_a_move_into_apply_needs_a_cleared_clearance_even_with_its_history(shop: Shop, one: Waiting, workspace: UUID) -> None:
+def test_a_move_into_apply_needs_a_cleared_clearance_even_with_its_history(shop: Shop, one: OpenProposal, workspace: UUID) -> None:
     approve = legal_move("approve", *_at("qa", "waiting"), to=_at("apply", "ready")[0])
     with shop.connect(Role.REVIEW) as conn:
         error = refused(
@@ -306,7 +306,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("what", BY_HAND)
-def test_nobody_writes_a_decision_or_approves_a_proposal_by_hand(shop: Shop, one: Waiting, workspace: UUID, what: str) -> None:
+def test_nobody_writes_a_decision_or_approves_a_proposal_by_hand(shop: Shop, one: OpenProposal, workspace: UUID, what: str) -> None:
     for role in Role:
         with shop.connect(role) as conn:
             assert isinstance(refused(conn, workspace, BY_HAND[what]), InsufficientPrivilege), role
@@ -332,7 +332,7 @@ SELECT %s, workspace_id, id, item_id, sha256(sha256 || '\\x00'::bytea || convert
 """
 
 
-def test_work_that_is_not_approved_is_not_applied(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+def test_work_that_is_not_approved_is_not_applied(shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID) -> None:
     with shop.connect(Role.APPLY) as conn:
         assert "may not be applied" in str(refused(conn, workspace, _INTENT, uuid4()))
         assert isinstance(refused(conn, workspace, "INSERT INTO proposals DEFAULT VALUES"), InsufficientPrivilege)
@@ -350,7 +350,7 @@ SELECT (propose(ARRAY[gen_random_uuid()], ARRAY[%s::uuid], ARRAY['close'], ARRAY
 
 
 def test_a_proposal_is_born_approved_only_where_the_pods_own_row_says_so(
-    shop: Shop, admin: Connection, one: Waiting, workspace: UUID, road: Road
+    shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID, road: Road
 ) -> None:
     road.take_in([issue(77)])
     worker = road.worker()
@@ -385,7 +385,7 @@ def test_a_proposal_is_born_approved_only_where_the_pods_own_row_says_so(
             assert isinstance(refused(conn, workspace, _PROPOSE, item.item_id, item.fence, lenient), InsufficientPrivilege)
 
 
-def test_a_proposal_keeps_the_identity_that_was_shown(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+def test_a_proposal_keeps_the_identity_that_was_shown(shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID) -> None:
     for column, value in (
         ("sha256", "sha256(sha256)"),
         ("target", "'acme/widgets#2'"),
@@ -423,7 +423,7 @@ SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'shopfloor'::regnamespace
 """
 
 
-def test_a_shadow_of_the_history_hides_nothing_from_its_guards(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+def test_a_shadow_of_the_history_hides_nothing_from_its_guards(shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID) -> None:
     admin.execute("DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database()); END $$")
     with shop.connect(Role.REVIEW) as conn:
         conn.execute("SELECT set_config('shopfloor.workspace', %s, false)", [str(workspace)])
@@ -451,7 +451,7 @@ def test_what_a_login_says_of_a_person_is_recorded_as_its_own_word(shop: Shop, a
     assert look(admin, "SELECT actor, login FROM audit WHERE object = 'x'") == [("ada", "shopfloor_operate")]
 
 
-def test_nothing_is_called_applied_that_no_apply_has_applied(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+def test_nothing_is_called_applied_that_no_apply_has_applied(shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID) -> None:
     statement = "UPDATE proposals SET state = 'applied'"
     for role in (Role.PROPOSE, Role.SWEEP):
         with shop.connect(role) as conn:
@@ -471,7 +471,7 @@ def test_a_lease_is_ended_by_its_holder_alone(shop: Shop, admin: Connection, roa
             assert conn.execute(statement).rowcount > 0
 
 
-def test_an_order_neither_ends_before_its_items_nor_opens_again(shop: Shop, admin: Connection, one: Waiting, workspace: UUID) -> None:
+def test_an_order_neither_ends_before_its_items_nor_opens_again(shop: Shop, admin: Connection, one: OpenProposal, workspace: UUID) -> None:
     for role in (Role.INTAKE, Role.PROPOSE, Role.APPLY, Role.REVIEW, Role.OPERATE, Role.SWEEP):
         with shop.connect(role) as conn:
             early = "UPDATE orders SET state = 'done', closed_at = clock() WHERE state = 'open'"

@@ -7,7 +7,7 @@ from contracts.errors import Conflict, Denied, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.review.clearances import Answer, Ballot, Decided, decide, decide_all
-from pipeline.review.inbox import Waiting
+from pipeline.review.inbox import OpenProposal
 from pipeline.startup.compose import Shop
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
@@ -169,7 +169,7 @@ def test_a_disabled_reviewer_cannot_decide(shop: Shop, road: Road, admin: Connec
         answer(shop, ada, ballot(one), Answer.APPROVE)
 
 
-def forge(admin: Connection, one: Waiting) -> None:
+def forge(admin: Connection, one: OpenProposal) -> None:
     """Let the row of a proposal say something else than its sealed bytes, past every guard."""
     admin.execute("SET session_replication_role = replica")
     admin.execute("UPDATE proposals SET target = 'acme/widgets#99' WHERE id = %s", [one.id])
