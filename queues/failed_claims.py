@@ -27,9 +27,11 @@ class Ended(NamedTuple):
 
 _HELD = f"""
 SELECT q.item_id, q.workspace_id, q.fence, q.stage, q.lane, q.{COUNTERS[Cause.CRASH]} AS crashes,
-       (SELECT worker_id FROM claims WHERE id = q.claim_id) AS worker_id,
+       c.worker_id, w.ended,
        (SELECT convert_from(k.body, 'UTF8')::json #> '{{limits,attempts}}' FROM contracts k WHERE k.id = q.contract_id) AS ceilings
   FROM queue q
+  JOIN claims c ON c.id = q.claim_id
+  JOIN workers w ON w.id = c.worker_id
  WHERE q.claim_id = ANY (%s)
  ORDER BY q.item_id
  LIMIT %s
@@ -48,14 +50,15 @@ def fail_claims(conn: Connection, claims: Sequence[UUID], *, by_move: str, by: s
     """End the attempts of up to `most` items that these claims hold, and close each claim that holds none any more.
 
     `by_move` is `retry` or `expire`: how an item with attempts left goes back to its lane, after a backoff. Call inside a
-    transaction over the items' workspaces, or over all.
+    transaction over the items' workspaces, or over all. Where its supervisor saw how the worker ended, the moves say it.
     """
     held: list[Any] = conn.cursor(row_factory=namedtuple_row).execute(_HELD, [list(claims), most]).fetchall()
     planned = []
     for item in held:
         then = next_attempt(Cause.CRASH, item.crashes + 1, item.ceilings)
         step = move("bury" if then.is_last else by_move, Stage(item.stage), State.LEASED)
-        route = Route((step,), item.lane, (note[:300],), cause=Cause.CRASH)
+        said = f"{note}: {item.ended}" if item.ended else note
+        route = Route((step,), item.lane, (said[:300],), cause=Cause.CRASH)
         planned.append(Planned(item.item_id, item.fence, route, delay_seconds=then.delay_seconds))
     perform(conn, planned, by=by)
     for (workspace, lane, worker), count in sorted(Counter((i.workspace_id, i.lane, i.worker_id) for i in held).items(), key=str):

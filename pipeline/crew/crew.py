@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
+from pipeline.crew.ends import describe_end
 from pipeline.crew.member import START_SECONDS, Child, Member, MemberState, launch, members
 from pipeline.crew.separation import Separation
 
@@ -36,6 +37,7 @@ class Crew:
         environment: Mapping[str, str] | None = None,
         silent_seconds: float = SILENT_SECONDS,
         say: Callable[[str], None] = lambda _line: None,
+        on_end: Callable[[int, str], None] = lambda _pid, _how: None,
     ) -> None:
         self.members = [Member(name, argv) for name, argv in argv_by_name.items()]
         self._log_dir = log_dir
@@ -43,6 +45,7 @@ class Crew:
         self._separation = separation
         self._silent_seconds = silent_seconds
         self._say = say
+        self._on_end = on_end
         self._ending: list[Child] = []
         """Processes that were told to end and have not yet."""
         self._generation = 0
@@ -156,15 +159,19 @@ class Crew:
     def _note_end(self, member: Member, child: Child, code: int, now: float) -> None:
         child.liveness.close()
         member.note_end(child, now)
-        log.warning("crew.ended", member=member.name, code=code, again_in_seconds=member.delay_seconds)
-        self._say(f"{member.name} ended with code {code}; it is started again in {member.delay_seconds:g} s")
+        how = describe_end(code)
+        self._on_end(child.pid, how)
+        log.warning("crew.ended", member=member.name, how=how, again_in_seconds=member.delay_seconds)
+        self._say(f"{member.name} ended: {how}; it is started again in {member.delay_seconds:g} s")
         if member.successor is not None:
             member.current, member.successor = member.successor, None
 
     def _replace_stuck(self, member: Member, child: Child) -> None:
         """Give up a process that does not respond: what it had leased runs out, counts a crash, and goes to others."""
         log.error("crew.stuck", member=member.name, pid=child.pid, silent_seconds=round(child.liveness.silent_seconds, 1))
-        self._say(f"{member.name} (process {child.pid}) has not responded for {child.liveness.silent_seconds:.0f} s: it is replaced")
+        silent = f"has not responded for {child.liveness.silent_seconds:.0f} s"
+        self._say(f"{member.name} (process {child.pid}) {silent}: it is replaced")
+        self._on_end(child.pid, f"its process {silent} and was ended")
         self._end(child, _STUCK_STOP_SECONDS)
         member.current, member.successor = member.successor, None
         if member.current is None:

@@ -15,6 +15,7 @@ from pipeline.crew import crew_file
 from pipeline.crew.changes import Loaded
 from pipeline.crew.crew import SILENT_SECONDS, STOP_SECONDS, Crew
 from pipeline.crew.crew_file import CrewReport
+from pipeline.crew.ends import EndRecorder
 from pipeline.crew.member import MemberState, command, members
 from pipeline.crew.separation import separate
 from pipeline.startup.compose import ROLE_NAMES, Shop
@@ -40,9 +41,10 @@ def run_foreground(shop: Shop, workers: int, say: Callable[[str], None] = lambda
         for gap in separation.gaps:
             log.warning("crew.not_separated", gap=gap)
             say(f"not separated: {gap}")
+        ends = EndRecorder(shop)
         crew = Crew(
             members(workers), log_dir=shop.data_dir / "log", separation=separation,
-            silent_seconds=max(shop.settings.lease_seconds, SILENT_SECONDS), say=say,
+            silent_seconds=max(shop.settings.lease_seconds, SILENT_SECONDS), say=say, on_end=ends.note,
         )  # fmt: skip
         recorded: dict[str, object] = {}
 
@@ -66,6 +68,7 @@ def run_foreground(shop: Shop, workers: int, say: Callable[[str], None] = lambda
             signal.signal(number, on_signal)
         loaded = Loaded(shop)
         loaded.start(stop)
+        ends.start(stop)
         in_use = loaded.value
         crew.start()
         record_changes()

@@ -119,7 +119,8 @@ CREATE TABLE workers (
   login text NOT NULL DEFAULT current_user,
   started_at timestamptz NOT NULL DEFAULT clock(),
   beat_at timestamptz NOT NULL DEFAULT clock(),
-  stopped_at timestamptz);
+  stopped_at timestamptz,
+  ended text NOT NULL DEFAULT '');  -- how its process ended, where its supervisor saw it
 
 CREATE TABLE claims (
   id uuid PRIMARY KEY,

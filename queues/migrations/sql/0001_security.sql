@@ -107,7 +107,7 @@ CREATE POLICY new_workspace ON workspaces FOR INSERT TO ${prefix}operate WITH CH
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}sweep;
 GRANT INSERT ON moves, archived_items, findings TO ${prefix}sweep;
 GRANT UPDATE (closed_at) ON claims TO ${prefix}sweep;
-GRANT UPDATE (stopped_at) ON workers TO ${prefix}sweep;
+GRANT UPDATE (stopped_at, ended) ON workers TO ${prefix}sweep;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}sweep;
 GRANT UPDATE (state, error, finished_at) ON batches TO ${prefix}sweep;
 

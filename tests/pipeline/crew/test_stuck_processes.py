@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role
 from pipeline.crew.crew import Crew
+from pipeline.crew.ends import EndRecorder
 from pipeline.crew.liveness import Liveness
 from pipeline.crew.member import MemberState, command
 from pipeline.crew.separation import Separation
@@ -21,6 +23,7 @@ from pipeline.startup.setup import load_registry
 from queues.database import Connection
 from tests.chaos.cells import contract_of
 from tests.in_process import Road
+from tests.reviews import look
 
 ROOT = Path(__file__).parents[3]
 SERVE = """
@@ -47,6 +50,15 @@ def number(row, bench):
         re.match("(a+)+$", "a" * 60 + "b")
     return Draft(value={"item": row["id"]})
 """
+KILLER = SPINNER.replace('re.match("(a+)+$", "a" * 60 + "b")', "os.kill(os.getpid(), signal.SIGSEGV)").replace(
+    "import re", "import os, signal"
+)
+BURIED_WITH = """
+SELECT m.reason
+  FROM queue q
+  JOIN moves m ON m.item_id = q.item_id AND m.no = q.move_no
+ WHERE q.state = 'dead'
+"""
 FLOOR = """
 floor: 1
 pods: {bench: {autonomy: full_auto}}
@@ -70,23 +82,41 @@ def environment(shop: Shop) -> dict[str, str]:
 @pytest.fixture
 def crew_of(shop: Shop, tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., Crew]]:
     crews: list[Crew] = []
+    ends, stop = EndRecorder(shop), threading.Event()
+    ends.start(stop)
 
     def start(**argv_by_name: list[str]) -> Crew:
         log_dir = tmp_path / "log"
         crew = Crew(
             {name.replace("_", "-"): argv for name, argv in argv_by_name.items()},
-            log_dir=log_dir, separation=Separation(shop.settings), environment=environment, silent_seconds=3,
+            log_dir=log_dir, separation=Separation(shop.settings), environment=environment, silent_seconds=3, on_end=ends.note,
         )  # fmt: skip
         crews.append(crew)
         crew.start()
         return crew
 
     yield start
+    stop.set()
     for crew in crews:
         for pid in crew.pids():
             os.kill(pid, signal.SIGCONT)
         crew.terminate_again()
         crew.stop()
+
+
+def _with_cell(shop: Shop, road: Road, folder: Path, code: str) -> Path:
+    """Put a cell in force whose code is given, and return the folder that it and its worker's program are in."""
+    cells = folder / "cells"
+    (cells / "spinner").mkdir(parents=True)
+    (cells / "spinner" / "cell.py").write_text(code)
+    (cells / "spinner" / "contract.yaml").write_text(contract_of("spinner", "Spins.", "id: {type: integer}"))
+    (cells / "spinner" / "soul.md").write_text("# spinner\n\nI spin.\n")
+    (cells / "serve.py").write_text(SERVE)
+    road.registry = load_registry(cells)
+    with shop.connect(Role.OPERATE) as conn:
+        publish_cell(conn, road.registry.by_name["spinner"], by="test")
+        publish_floor(conn, shop.workspace_id(conn), parse_floor(FLOOR, "test"), road.registry, by="test")
+    return cells
 
 
 def check_until(crew: Crew, holds: Callable[[], object], *, seconds: float = 60) -> None:
@@ -104,16 +134,7 @@ def all_ready(crew: Crew) -> bool:
 def test_a_step_that_never_returns_to_python_is_ended_and_its_item_is_buried(
     shop: Shop, road: Road, admin: Connection, tmp_path: Path, crew_of: Callable[..., Crew]
 ) -> None:
-    cells = tmp_path / "cells"
-    (cells / "spinner").mkdir(parents=True)
-    (cells / "spinner" / "cell.py").write_text(SPINNER)
-    (cells / "spinner" / "contract.yaml").write_text(contract_of("spinner", "Spins.", "id: {type: integer}"))
-    (cells / "spinner" / "soul.md").write_text("# spinner\n\nI spin.\n")
-    (cells / "serve.py").write_text(SERVE)
-    road.registry = load_registry(cells)
-    with shop.connect(Role.OPERATE) as conn:
-        publish_cell(conn, road.registry.by_name["spinner"], by="test")
-        publish_floor(conn, shop.workspace_id(conn), parse_floor(FLOOR, "test"), road.registry, by="test")
+    cells = _with_cell(shop, road, tmp_path, SPINNER)
     serve = [sys.executable, "-P", str(cells / "serve.py"), str(cells)]
     crew = crew_of(propose_1=serve, propose_2=serve, sweeper=command("sweeper"))
     first = {member.name: member.current.pid for member in crew.members if member.current}
@@ -124,7 +145,24 @@ def test_a_step_that_never_returns_to_python_is_ended_and_its_item_is_buried(
 
     check_until(crew, lambda: all_ready(crew) and not crew.problems())
     check_until(crew, lambda: not any(psutil.pid_exists(first[name]) for name in ("propose-1", "propose-2")))
-    assert admin.execute("SELECT crashes FROM shopfloor.queue WHERE state = 'dead'").fetchall() == [(3,)]
+    assert admin.execute("SELECT crashes, lane FROM shopfloor.queue WHERE state = 'dead'").fetchall() == [(3, "cell.spinner")]
+    [reason] = look(admin, BURIED_WITH)
+    assert reason.startswith("the lease ran out: its worker died or hung")
+
+
+def test_the_dead_letter_of_a_cell_that_kills_its_process_names_the_signal(
+    shop: Shop, road: Road, admin: Connection, tmp_path: Path, crew_of: Callable[..., Crew]
+) -> None:
+    cells = _with_cell(shop, road, tmp_path, KILLER)
+    serve = [sys.executable, "-P", str(cells / "serve.py"), str(cells)]
+    crew = crew_of(propose_1=serve, sweeper=command("sweeper"))
+    check_until(crew, lambda: all_ready(crew))
+
+    road.take_in([{"id": number, "revision": 1} for number in range(1, 5)], flow="spinning")
+    check_until(crew, lambda: sorted(row["state"] for row in road.items()) == ["dead", *["done"] * 3], seconds=90)
+
+    assert look(admin, "SELECT lane FROM queue") == ["cell.spinner"]
+    assert look(admin, BURIED_WITH) == ["the lease ran out: its worker died or hung: signal 11 (SIGSEGV)"]
 
 
 def test_a_frozen_process_does_not_count_as_ready_and_is_replaced(crew_of: Callable[..., Crew]) -> None:
