@@ -1,29 +1,33 @@
 """The doorbell: "lane X has work", over Redis or Valkey, through dramatiq. Never state, never payload.
 
-A ring is coalesced by a mark with a TTL, which the hearer clears before it claims. Every message may be lost or
+A ring is coalesced by a mark with a TTL, which the listener clears before it claims. Every message may be lost or
 doubled: the sweeper rings lanes with due work again, and a claim on an empty lane finds nothing.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import uuid4
 
 import dramatiq
 import redis
 import structlog
-from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 from contracts.errors import BadSetting, Unavailable
+from queues.database import first_line
 
 log = structlog.get_logger()
 
 RING_TTL_MS = 5_000
-"""A ring that nobody heard may be rung again after this."""
+"""A lane may be rung again after this when nobody has answered the last ring."""
 _BLOCK_SECONDS = 3.0
 _DOWN_SECONDS = 0.5
 _TOKENS = 8
+_HEALTH_MS = 1000
 
 _CONNECTION = {"socket_timeout": 2.0, "socket_connect_timeout": 2.0, "retry": None}
 
@@ -35,7 +39,7 @@ class Doorbell:
         self.url, self.namespace = url, namespace
         try:
             self.broker = _Bell(url, namespace)
-            self.broker.client.connection_pool.make_connection()  # connects to nothing yet, and tells what it cannot make of the address
+            self.broker.client.connection_pool.make_connection()  # connects to nothing yet, and refuses an address that it cannot read
         except (ValueError, TypeError):
             raise BadSetting("SHOPFLOOR_BROKER_URL cannot be read: expected redis://HOST:PORT/0, and options that redis-py knows") from None
         self.client = self.broker.client
@@ -50,12 +54,11 @@ class Doorbell:
                     if not 0 <= self.client.pttl(self._mark(lane)) <= RING_TTL_MS:
                         self.client.delete(self._mark(lane))  # not a mark of ours: it would silence the lane for ever
                     continue
-                self.broker.enqueue(Message(queue_name=lane, actor_name=_actor(lane), args=(), kwargs={}, options={}))
-                self.broker.wake(lane)
+                self._send(lane)
                 rung += 1
                 self._note(True)
             except redis.ResponseError as error:
-                self._mend(lane, error)
+                self._repair(lane, error)
             except redis.RedisError as error:
                 self._note(False, str(error))
                 break  # it is down or hung: every further lane would wait for its time-out
@@ -73,13 +76,9 @@ class Doorbell:
         try:
             policy = self.client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
         except redis.ResponseError:
-            return  # a managed broker that hides CONFIG; INFO would not tell either
+            return  # a managed broker that hides CONFIG; INFO does not say it either
         except redis.RedisError as error:
-            raise Unavailable(
-                f"the broker cannot be reached: {type(error).__name__}",
-                hint="check SHOPFLOOR_BROKER_URL, or start the embedded services: shopfloor up",
-                code="unavailable.broker",
-            ) from None
+            raise _unreachable(error) from None
         if policy != "noeviction":
             raise Unavailable(
                 f"the broker's maxmemory-policy is {policy}: expected noeviction",
@@ -87,11 +86,50 @@ class Doorbell:
                 code="unavailable.broker_policy",
             )
 
+    def takes_rings(self) -> bool:
+        """Return whether the broker takes a write now: one that is out of memory, or a replica, answers and does not."""
+        try:
+            self.client.set(f"{self.namespace}:health", 1, px=_HEALTH_MS)
+        except redis.RedisError:
+            return False
+        return True
+
+    def echo(self, *, seconds: float = 5.0) -> None:
+        """Ring a lane of its own and hear it, the way workers do. Raises Unavailable unless that takes less than `seconds`."""
+        lane = f"health.{uuid4().hex}"
+        consumer = RingConsumer(self.broker, lane)
+        deadline = time.monotonic() + seconds
+        try:
+            self._send(lane)
+            while time.monotonic() < deadline:
+                if (message := next(consumer)) is not None:
+                    consumer.ack(message)
+                    return
+        except redis.ResponseError as error:
+            raise Unavailable(
+                f"the broker answers and takes no rings: {first_line(error)}",
+                hint="raise its maxmemory, or point SHOPFLOOR_BROKER_URL at a primary",
+                code="unavailable.broker_refuses",
+            ) from None
+        except redis.RedisError as error:
+            raise _unreachable(error) from None
+        finally:
+            consumer.close()
+            with contextlib.suppress(redis.RedisError):
+                self.client.delete(*self.broker.own_keys_of(lane))
+        raise Unavailable(
+            f"a ring did not come back from the broker within {seconds:.0f} s", hint="shopfloor doctor", code="unavailable.broker_echo"
+        )
+
+    def _send(self, lane: str) -> None:
+        self.broker.enqueue(Message(queue_name=lane, actor_name=_actor(lane), args=(), kwargs={}, options={}))
+        self.broker.wake(lane)
+
     def _mark(self, lane: str) -> str:
         return f"{self.namespace}:rung:{lane}"
 
-    def _mend(self, lane: str, error: redis.ResponseError) -> None:
-        """Drop a lane's keys when something else wrote over them; the sweeper rings again."""
+    def _repair(self, lane: str, error: redis.ResponseError) -> None:
+        """Drop a lane's keys that something else has overwritten; the sweeper rings again."""
         log.warning("doorbell.damaged", lane=lane, error=str(error)[:120])
         try:
             self.client.delete(*self.broker.keys_of(lane), self._mark(lane))
@@ -102,6 +140,14 @@ class Doorbell:
         if is_up != self.is_up:
             self.is_up = is_up
             log.info("doorbell.back") if is_up else log.warning("doorbell.down", error=error[:120])
+
+
+def _unreachable(error: redis.RedisError) -> Unavailable:
+    return Unavailable(
+        f"the broker cannot be reached: {type(error).__name__}",
+        hint="check SHOPFLOOR_BROKER_URL, or start the embedded services: shopfloor up",
+        code="unavailable.broker",
+    )
 
 
 def _actor(lane: str) -> str:
@@ -123,8 +169,8 @@ class _Bell(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "RingConsumer":  # noqa: ARG002 - dramatiq's signature
-        """Return a consumer that takes one ring at a time: what is prefetched is kept from other processes."""
-        return RingConsumer(self, queue_name, 1, timeout)
+        """Return a consumer of a lane's rings."""
+        return RingConsumer(self, queue_name)
 
     def wake(self, lane: str) -> None:
         """Leave a token for one blocked consumer of a lane."""
@@ -139,67 +185,77 @@ class _Bell(RedisBroker):
 
     def keys_of(self, lane: str) -> list[str]:
         """Return every key that a lane's rings use, those that dramatiq shares among lanes included."""
+        return [*self.own_keys_of(lane), f"{self.namespace}:__heartbeats__"]
+
+    def own_keys_of(self, lane: str) -> list[str]:
+        """Return the keys that the rings of this lane alone use."""
         return [
             f"{self.namespace}:{lane}", f"{self.namespace}:{lane}.msgs", f"{self.namespace}:{lane}.XQ", f"{self.namespace}:{lane}.XQ.msgs",
-            f"{self.namespace}:__acks__.{self.broker_id}.{lane}", f"{self.namespace}:__heartbeats__", self.token(lane),
+            f"{self.namespace}:__acks__.{self.broker_id}.{lane}", self.token(lane),
         ]  # fmt: skip
 
 
-class RingConsumer(_RedisConsumer):
-    """Takes a ring when there is one, else blocks on the lane's token list: quick to wake, and no CPU when idle."""
+class RingConsumer(dramatiq.Consumer):
+    """Takes a ring when there is one, else blocks on the lane's token list: quick to wake, and no CPU when idle.
 
-    broker: _Bell
+    It holds one ring at a time: what is taken ahead is kept from other processes.
+    """
 
-    def __init__(self, broker: _Bell, queue_name: str, prefetch: int, timeout: int) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call] # dramatiq leaves it bare
+    def __init__(self, broker: _Bell, lane: str) -> None:
+        self._broker, self._lane = broker, lane
         patient = {**_CONNECTION, "socket_timeout": _BLOCK_SECONDS + 3.0}
         self._blocking = redis.Redis.from_url(broker.url, **patient)
-        self._free = threading.Event()
+        self._is_free = threading.Event()
+        self._is_free.set()
 
     def __next__(self) -> Any:
-        if self.outstanding_message_count >= self.prefetch:
-            self._free.wait(_BLOCK_SECONDS)
-            self._free.clear()
+        if not self._is_free.wait(_BLOCK_SECONDS):
             return None
         try:
-            taken = self.broker.do_fetch(self.queue_name, 1)
+            taken = self._broker.do_fetch(self._lane, 1)
             if not taken:
-                self._blocking.blpop([self.broker.token(self.queue_name)], timeout=_BLOCK_SECONDS)
+                self._blocking.blpop([self._broker.token(self._lane)], timeout=_BLOCK_SECONDS)
                 return None
-            # Of what lies in the queue, the ids alone are believed: whatever it says, it can be no more than a ring of this lane.
-            said = Message.decode(taken[0])
-            options = {"redis_message_id": str(said.options["redis_message_id"])}
-            message: Message[Any] = Message(self.queue_name, _actor(self.queue_name), (), {}, options, str(said.message_id))
-            self.queued_message_ids.add(message.message_id)
+            # Of what is in the queue, the ids alone are believed: whatever it says, it can be no more than a ring of this lane.
+            found = Message.decode(taken[0])
+            options = {"redis_message_id": str(found.options["redis_message_id"])}
+            message: Message[Any] = Message(self._lane, _actor(self._lane), (), {}, options, str(found.message_id))
+            self._is_free.clear()
             return dramatiq.MessageProxy(message)
         except (DecodeError, TypeError, KeyError, AttributeError, UnicodeDecodeError):
-            log.warning("doorbell.garbage", lane=self.queue_name)
+            log.warning("doorbell.garbage", lane=self._lane)
         except redis.ResponseError as error:
-            log.warning("doorbell.damaged", lane=self.queue_name, error=str(error)[:120])
-            self._forget()
+            log.warning("doorbell.damaged", lane=self._lane, error=str(error)[:120])
+            self._drop_keys()
         except redis.RedisError:
             time.sleep(_DOWN_SECONDS)
         return None
 
-    def _forget(self) -> None:
+    def _drop_keys(self) -> None:
         try:
-            self._blocking.delete(*self.broker.keys_of(self.queue_name))
+            self._blocking.delete(*self._broker.keys_of(self._lane))
         except redis.RedisError:
             time.sleep(_DOWN_SECONDS)
 
     def ack(self, message: Any) -> None:
-        """Forget a ring that was heard. Should the broker be gone, the ring comes again: that is harmless."""
+        """Remove a ring that was answered. Should the broker be gone, the ring comes again: that is harmless."""
         try:
-            super().ack(message)  # type: ignore[no-untyped-call] # dramatiq leaves it bare
-        except (redis.RedisError, dramatiq.errors.ConnectionClosed):
+            self._broker.do_ack(self._lane, message.options["redis_message_id"])
+        except redis.RedisError:
             pass  # answered by the sweeper's next ring
         finally:
-            self._free.set()
+            self._is_free.set()
 
     nack = ack
 
+    def requeue(self, messages: Iterable[Any]) -> None:
+        """Put back the rings that this process took and will not answer."""
+        ids = [message.options["redis_message_id"] for message in messages]
+        if ids:
+            self._broker.do_requeue(self._lane, *ids)
+
     def close(self) -> None:
-        """Let go of the blocking connection."""
+        """Close the blocking connection."""
         self._blocking.close()
 
 

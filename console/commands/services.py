@@ -47,7 +47,7 @@ def up(workers: int | None, floor: Path | None, foreground: bool, in_background:
     shop = open_shop(settings)
     logs.configure(settings.log_level)
     choice = set_up(shop)
-    shop.doorbell().check()
+    _check_broker(shop)
     crew = run.start_background(shop, workers)
     late = [one["name"] for one in crew.members if one["state"] != "ready"]
     if form == "json":
@@ -68,6 +68,12 @@ def up(workers: int | None, floor: Path | None, foreground: bool, in_background:
         _say_crew(shop, crew, late)
     if late or crew.pid is None:
         raise SystemExit(_PARTLY_DONE)
+
+
+def _check_broker(shop: "Shop") -> None:
+    doorbell = shop.doorbell()
+    doorbell.check()
+    doorbell.echo()
 
 
 def _say_crew(shop: "Shop", crew: "CrewReport", late: list[str]) -> None:
@@ -112,7 +118,7 @@ def _stay(settings: Any, workers: int | None) -> int:
     try:
         shop = open_shop(settings)
         _say_floor(set_up(shop))
-        shop.doorbell().check()
+        _check_broker(shop)
         click.echo(f"starting the workers (logs in {shop.data_dir / 'log'}); Ctrl-C stops them")
         return run.run_foreground(shop, workers or run.DEFAULT_WORKERS, say=click.echo)
     finally:

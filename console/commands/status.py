@@ -37,10 +37,10 @@ def status(check: bool, form: str) -> None:
         broker = _broker(here.shop)
         name = here.shop.settings.workspace
         crew = report(here.shop)
-    attention = board.needs_attention or broker is False or bool(crew.problems)
+    attention = board.needs_attention or broker in _BROKER_LINES or bool(crew.problems)
     if form == "json":
         document(
-            {"workspace": name, "broker": _up(broker), "unseparated": crew.unseparated, "problems": crew.problems}
+            {"workspace": name, "broker": broker, "unseparated": crew.unseparated, "problems": crew.problems}
             | board.as_dict()
             | {"ok": not attention}
         )
@@ -54,36 +54,40 @@ def status(check: bool, form: str) -> None:
         raise SystemExit(1)
 
 
-def _broker(shop: "Shop") -> bool | None:
-    """Return whether the doorbell answers; None where that cannot be told from here."""
+def _broker(shop: "Shop") -> str | None:
+    """Return whether the broker is `up`: it takes a ring now. `refuses`: it answers and does not. None where that cannot be seen from here."""
     from contracts.errors import ShopfloorError
 
     if shop.settings.broker_url is None:
         if shop.services is None:
             return None
-        # The ping alone: a whole inspection looks for processes, which takes longer than the board.
+        # Asked without its client: loading that takes longer than the board.
         from queues.embedded import valkey
         from queues.embedded.place import Place
 
-        return valkey.is_answering(Place.at(shop.data_dir))
+        place = Place.at(shop.data_dir)
+        return "up" if valkey.takes_writes(place) else "refuses" if valkey.is_answering(place) else "down"
+    doorbell = shop.doorbell()
     try:
-        shop.doorbell().check()
+        doorbell.check()
     except ShopfloorError:
-        return False
-    return True
+        return "down"
+    return "up" if doorbell.takes_rings() else "refuses"
 
 
-def _up(broker: bool | None) -> str | None:
-    return None if broker is None else "up" if broker else "down"
+_BROKER_LINES = {
+    "down": "down: work pauses until it answers; intake and review go on  →  shopfloor up",
+    "refuses": "it answers and takes no rings: work pauses until it has memory again; intake and review go on  →  shopfloor doctor",
+}
 
 
-def _say(board: "Board", workspace: str, broker: bool | None, *, brief: bool) -> None:
+def _say(board: "Board", workspace: str, broker: str | None, *, brief: bool) -> None:
     if brief:
         _say_attention(board, broker)
         return
     workers = f"{len(board.workers)} worker{'' if len(board.workers) == 1 else 's'}"
     sweeper = board.sweeper or "?"
-    head = f"workspace {workspace}  ·  {workers}  ·  sweeper {sweeper}  ·  broker {_up(broker) or '?'}"
+    head = f"workspace {workspace}  ·  {workers}  ·  sweeper {sweeper}  ·  broker {broker or '?'}"
     at = board.at.astimezone()
     dated = f"{head}  ·  {at:%Y-%m-%d %H:%M:%S%z}"
     click.echo(dated if len(dated) <= terminal_width() else f"{head}  ·  {at:%H:%M:%S}")
@@ -135,7 +139,7 @@ def say_lanes(lanes: "list[Lane]") -> None:
     click.echo()
 
 
-def _say_attention(board: "Board", broker: bool | None) -> None:
+def _say_attention(board: "Board", broker: str | None) -> None:
     for lane in board.lanes:
         if lane.stalled:
             click.echo(_paint(f"  stalled  {lane.lane}: {lane.stalled}  →  {lane.remedy}", "red"))
@@ -150,8 +154,8 @@ def _say_attention(board: "Board", broker: bool | None) -> None:
         click.echo(_paint("  workers  no worker runs: approvals will not be applied  →  shopfloor up", "red"))
     if board.sweeper == "late":
         click.echo(_paint("  sweeper  no sweeper runs: expired leases are not recovered  →  shopfloor sweeper", "red"))
-    if broker is False:
-        click.echo(_paint("  broker   down: work pauses until it answers; intake and review go on  →  shopfloor up", "red"))
+    if broker in _BROKER_LINES:
+        click.echo(_paint(f"  broker   {_BROKER_LINES[broker]}", "red"))
 
 
 def _say_totals(totals: dict[str, Any]) -> None:

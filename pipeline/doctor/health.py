@@ -187,10 +187,12 @@ def _clock(conn: Connection) -> CheckResult:
 
 def _broker(shop: Shop) -> CheckResult:
     try:
-        shop.doorbell().check()
+        doorbell = shop.doorbell()
+        doorbell.check()
+        doorbell.echo()
     except ShopfloorError as error:
         return failed("broker", error)
-    return CheckResult("broker", "ok", "it answers and evicts nothing")
+    return CheckResult("broker", "ok", "a ring came back, and it evicts nothing")
 
 
 def _folder(name: str, folder: Path, holds: str) -> CheckResult:

@@ -1,4 +1,4 @@
-"""The embedded Valkey: a doorbell without memory, so any death of it is mended by starting it."""
+"""The embedded Valkey: it holds no state that counts, so after any crash it is just started again."""
 
 import signal
 import time
@@ -22,6 +22,11 @@ def endpoint_of(place: Place) -> Endpoint:
 def is_answering(place: Place) -> bool:
     """Return whether the broker takes our password and answers a ping."""
     return _answer(place) == b"+OK\r\n+PONG\r\n"
+
+
+def takes_writes(place: Place) -> bool:
+    """Return whether the broker takes a write: one that is out of memory answers and does not."""
+    return _answer(place, b"SET shopfloor:health 1 PX 1000") == b"+OK\r\n+OK\r\n"
 
 
 def pid(place: Place) -> int | None:
@@ -62,17 +67,17 @@ def stop(place: Place) -> None:
     (place.run / "valkey.pid").unlink(missing_ok=True)
 
 
-def _answer(place: Place) -> bytes | None:
-    """Return what the broker says to our password and a ping: empty when it is stuck, None when nobody is there."""
+def _answer(place: Place, command: bytes = b"PING") -> bytes | None:
+    """Return what the broker answers to our password and a command: empty when it is stuck, None when nothing listens."""
     endpoint = endpoint_of(place)
     if not (endpoint.is_socket or endpoint.port) or not passwords.known(place, passwords.BROKER):
         return None
-    question = f"AUTH {passwords.read(place, passwords.BROKER)}\r\nPING\r\n".encode()
+    question = b"AUTH %b\r\n%b\r\n" % (passwords.read(place, passwords.BROKER).encode(), command)
     answer = b""
     try:
-        with dial(endpoint, socket_name=BROKER_SOCKET) as line:
-            line.sendall(question)
-            while answer.count(b"\r\n") < 2 and (more := line.recv(64)):
+        with dial(endpoint, socket_name=BROKER_SOCKET) as connection:
+            connection.sendall(question)
+            while answer.count(b"\r\n") < 2 and (more := connection.recv(256)):
                 answer += more
     except TimeoutError:
         return answer
