@@ -1,4 +1,4 @@
-"""Choosing items by what is in them: the option `--where`, and what is said about how far it looked."""
+"""Choosing items by what is in them: the option `--where`, and what is said about how far it scan."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,39 +13,39 @@ where_option = click.option(
 
 def choose(s: Any, said: Mapping[str, Any], where: str | None) -> Any:
     """Return the items on the line that match every filter and the rule, and say on stderr what was left out."""
-    from pipeline.operations.payloads import rule
-    from pipeline.operations.selection import picked, picked_by_rule
+    from pipeline.operations.payloads import compile_rule
+    from pipeline.operations.selection import select_by_filter, select_by_rule
     from queues.database import transaction
     from queues.lookup import filter_of
 
-    compiled = rule(where) if where is not None else None
+    compiled = compile_rule(where) if where is not None else None
     with transaction(s.conn, s.workspace):
         wanted = filter_of(s.conn, said)
     if compiled is None:
-        found = picked(s.conn, s.workspace, wanted)
+        found = select_by_filter(s.conn, s.workspace, wanted)
     else:
         try:
-            found = picked_by_rule(
-                s.conn, s.shop.store, s.workspace, wanted, compiled, tell=lambda n: progress(f"looked at {n:,} payloads")
+            found = select_by_rule(
+                s.conn, s.shop.store, s.workspace, wanted, compiled, on_progress=lambda n: progress(f"looked at {n:,} payloads")
             )
         finally:
             progress_done()
-        say_looked(found.looked)
+        say_scanned(found.scan)
     say_cut(is_cut=found.is_cut)
     return found
 
 
 def say_cut(*, is_cut: bool) -> None:
     """Say on stderr when more match than are taken at once."""
-    from pipeline.operations.selection import MOST
+    from pipeline.operations.selection import MAX_SELECTED
 
     if is_cut:
-        click.echo(f"more than {MOST:,} match: the first of them are taken; narrow it by another filter, or do the same again", err=True)
+        click.echo(
+            f"more than {MAX_SELECTED:,} match: the first of them are taken; narrow it by another filter, or do the same again", err=True
+        )
 
 
-def say_looked(looked: Any) -> None:
+def say_scanned(scan: Any) -> None:
     """Say on stderr how many payloads a rule looked at, and for which it had no answer."""
-    missing = (
-        f", {looked.no_answer} of them had no answer and do not match, such as {printable(looked.example)}" if looked.no_answer else ""
-    )
-    click.echo(f"looked at {looked.payloads} payloads{missing}", err=True)
+    missing = f", {scan.no_answer} of them had no answer and do not match, such as {printable(scan.example)}" if scan.no_answer else ""
+    click.echo(f"looked at {scan.payloads} payloads{missing}", err=True)

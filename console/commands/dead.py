@@ -36,13 +36,13 @@ def list_(lane: str | None, flow: str | None, error: str | None, limit: int, for
     from console.session import session
     from contracts.lifecycle import Role
     from pipeline.operations.dead_letters import by_kind, dead_letters
-    from pipeline.operations.selection import MOST
+    from pipeline.operations.selection import MAX_SELECTED
 
     with session(Role.READ) as s:
-        found = dead_letters(s.conn, s.workspace, error=error, lane=lane, flow=flow, most=MOST + 1)
-    if is_cut := len(found) > MOST:
-        click.echo(f"more than {MOST:,} match: the latest of them are counted", err=True)
-        del found[MOST:]
+        found = dead_letters(s.conn, s.workspace, error=error, lane=lane, flow=flow, limit=MAX_SELECTED + 1)
+    if is_cut := len(found) > MAX_SELECTED:
+        click.echo(f"more than {MAX_SELECTED:,} match: the latest of them are counted", err=True)
+        del found[MAX_SELECTED:]
     kinds = by_kind(found)
     if form != "text":
         rows = [letter._asdict() | {"kind": letter.kind} for letter in found[:limit]]
@@ -145,10 +145,10 @@ def prune(**options: Any) -> None:
     Example:
       shopfloor dead prune northwind-labs/tidewater#8 --why "the repository is gone"
     """
-    from pipeline.operations.dead_letters import prune as file_away
+    from pipeline.operations import steering
 
     def act(s: Any, items: Sequence[Any]) -> Any:
-        return file_away(s.conn, s.workspace, items, by=s.actor, why=options["why"], dry_run=options["dry_run"])
+        return steering.prune(s.conn, s.workspace, items, by=s.actor, why=options["why"], dry_run=options["dry_run"])
 
     _act("dead prune", act, options)
 
@@ -156,7 +156,7 @@ def prune(**options: Any) -> None:
 def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.operations.selection import named
+    from pipeline.operations.selection import select_by_name
 
     words = given(options["items"])
     refuse_empty_stdin(options["items"], words)
@@ -167,20 +167,20 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
             hint="shopfloor dead list",
         )
     with session(Role.OPERATE, needs="operator") as s:
-        found = named(s.conn, s.workspace, words) if words else _chosen(s, options)
+        found = select_by_name(s.conn, s.workspace, words) if words else _chosen(s, options)
         results = carry_out(s, found, act, options, verb=verb, by_name=bool(words), rings=verb == "dead replay")
     report(results, options["form"], verb=verb)
 
 
 def _chosen(s: Any, options: dict[str, Any]) -> Any:
     from pipeline.operations.dead_letters import dead_letters
-    from pipeline.operations.selection import MOST, Picked
+    from pipeline.operations.selection import MAX_SELECTED, Selection
 
     told = {name: options[name] for name in ("lane", "flow")}
-    letters = [letter.item_id for letter in dead_letters(s.conn, s.workspace, error=options["error"], most=MOST + 1, **told)]
+    letters = [letter.item_id for letter in dead_letters(s.conn, s.workspace, error=options["error"], limit=MAX_SELECTED + 1, **told)]
     if not options["where"]:
-        say_cut(is_cut=len(letters) > MOST)
-        return Picked(letters[:MOST])
+        say_cut(is_cut=len(letters) > MAX_SELECTED)
+        return Selection(letters[:MAX_SELECTED])
     found = choose(s, told | {"state": "dead"}, options["where"])
     matching = set(found.items)
     found.items = [item for item in letters if item in matching]

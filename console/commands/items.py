@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import click
-from console.choosing import say_looked, where_option
+from console.choosing import say_scanned, where_option
 from console.output import cell, document, formats, listing, printable
 
 COLUMNS = ("id", "subject", "flow", "cell", "lane", "stage", "state", "reason", "since", "waiting_on", "due_at")
@@ -42,11 +42,11 @@ def items(form: str, limit: int, cursor: UUID | None, where: str | None, **filte
         with transaction(here.conn, here.workspace):
             wanted = filter_of(here.conn, filters)
         if where is not None:
-            from pipeline.operations.payloads import matching, rule
+            from pipeline.operations.payloads import compile_rule, find_matching
 
-            found = matching(here.conn, here.shop.store, here.workspace, wanted, rule(where), limit=limit, after=cursor)
+            found = find_matching(here.conn, here.shop.store, here.workspace, wanted, compile_rule(where), limit=limit, after=cursor)
             rows, following = found.items, found.next_cursor
-            say_looked(found.looked)
+            say_scanned(found.scan)
         else:
             with transaction(here.conn, here.workspace):
                 rows = list_items(here.conn, wanted, limit=limit + 1, after=cursor)

@@ -96,7 +96,7 @@ def cancel(**options: Any) -> None:
 def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[str, Any]) -> None:
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.operations.selection import named
+    from pipeline.operations.selection import select_by_name
 
     words = given(options["items"])
     refuse_empty_stdin(options["items"], words)
@@ -107,6 +107,6 @@ def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[s
             hint="see what a filter picks: shopfloor items --lane LANE",
         )
     with session(Role.OPERATE, needs="operator") as s:
-        found = named(s.conn, s.workspace, words) if words else choose(s, said, options["where"])
+        found = select_by_name(s.conn, s.workspace, words) if words else choose(s, said, options["where"])
         results = carry_out(s, found, act, options, verb=verb, by_name=bool(words), rings=verb != "cancel")
     report(results, options["form"], verb=verb)

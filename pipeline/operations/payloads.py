@@ -1,4 +1,4 @@
-"""Items by what is in their payload: a rule over each one's own bytes, bounded, and open about how far it looked."""
+"""Items by what is in their payload: a rule over the bytes of each, bounded, with how many payloads it has read."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from contracts.expressions import Expression
 from queues.database import Connection, transaction
 from queues.lookup import Filter, list_items
 
-MOST_LOOKED_AT = 20_000
-"""Payloads that one question may read."""
+MAX_SCANNED = 20_000
+"""Payloads that one call reads."""
 _PAGE_ROWS = 500
 
 
 @dataclass(slots=True)
 class ScanStats:
-    """How far a rule looked."""
+    """What a rule has read so far."""
 
     payloads: int = 0
     no_answer: int = 0
@@ -27,7 +27,7 @@ class ScanStats:
     """The first of those, and why."""
 
     def add(self, more: "ScanStats") -> None:
-        """Count what was looked at later as well."""
+        """Count what was read later as well."""
         self.payloads += more.payloads
         self.no_answer += more.no_answer
         self.example = self.example or more.example
@@ -38,21 +38,21 @@ class Matches:
     """What a rule found."""
 
     items: list[dict[str, Any]] = field(default_factory=list)
-    looked: ScanStats = field(default_factory=ScanStats)
+    scan: ScanStats = field(default_factory=ScanStats)
     next_cursor: UUID | None = None
-    """Where the next question goes on; None when there is nothing after it."""
+    """Where the next call goes on; None when there is nothing after it."""
 
 
-def rule(text: str) -> Expression:
+def compile_rule(text: str) -> Expression:
     """Return a compiled rule over `item`, an item's payload. Raises BadInput."""
     return Expression(text, variables=("item",), place="--where", error=BadInput)
 
 
-def matching(
-    conn: Connection, store: BlobStore, workspace: UUID, wanted: Filter, where: Expression, *, limit: int,
+def find_matching(
+    conn: Connection, store: BlobStore, workspace: UUID, wanted: Filter, rule: Expression, *, limit: int,
     after: UUID | None = None,
 ) -> Matches:  # fmt: skip
-    """Return up to `limit` items that match both the filter and the rule, from at most MOST_LOOKED_AT payloads."""
+    """Return up to `limit` items that match both the filter and the rule, from at most MAX_SCANNED payloads."""
     found = Matches()
     while True:
         with transaction(conn, workspace):
@@ -60,26 +60,26 @@ def matching(
             bodies = read_bodies(conn, store, ((row["id"], row["payload_sha256"]) for row in page))
         for row in page:
             after = row["id"]
-            if _matches(where, row, bodies.get((row["id"], row["payload_sha256"])), found.looked):
+            if _matches(rule, row, bodies.get((row["id"], row["payload_sha256"])), found.scan):
                 found.items.append(row)
                 if len(found.items) == limit:
                     found.next_cursor = after
                     return found
         if len(page) < _PAGE_ROWS:
             return found
-        if found.looked.payloads >= MOST_LOOKED_AT:
+        if found.scan.payloads >= MAX_SCANNED:
             found.next_cursor = after
             return found
 
 
-def _matches(where: Expression, row: dict[str, Any], body: bytes | None, looked: ScanStats) -> bool:
-    looked.payloads += 1
+def _matches(rule: Expression, row: dict[str, Any], body: bytes | None, scan: ScanStats) -> bool:
+    scan.payloads += 1
     try:
         if body is not None:
-            return where.is_true({"item": json.loads(body)})
+            return rule.is_true({"item": json.loads(body)})
         why = "its payload is not stored"
     except ExpressionFailed as error:
         why = error.message
-    looked.no_answer += 1
-    looked.example = looked.example or f"{row['subject']}: {why}"
+    scan.no_answer += 1
+    scan.example = scan.example or f"{row['subject']}: {why}"
     return False

@@ -88,7 +88,9 @@ def test_a_letter_whose_apply_may_have_had_an_effect_is_not_pruned(
 def test_living_items_are_no_dead_letters(road: Road, admin: Connection, cli: Any) -> None:
     [one] = propose(road, 1)
     for verb in ("replay", "prune"):
-        assert cli("dead", verb, str(one.item_id)).exit_code == 4
+        refused = cli("dead", verb, str(one.item_id))
+        assert refused.exit_code == 4
+        assert "is not a dead letter; it is waiting" in refused.stderr
     assert cli("dead", "show", str(one.item_id)).exit_code == 3
     assert cli("dead", "list").stdout == "no dead letters\n"
 

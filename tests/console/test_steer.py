@@ -9,7 +9,7 @@ from psycopg.errors import InsufficientPrivilege
 from contracts.attempts import Cause
 from contracts.lifecycle import APPROVE, Role
 from pipeline.operations import payloads, steering
-from pipeline.operations.selection import picked_by_rule
+from pipeline.operations.selection import select_by_rule
 from pipeline.review.clearances import Answer, decide
 from pipeline.startup.compose import Shop
 from queues.database import Connection, transaction
@@ -243,14 +243,14 @@ def test_a_rule_looks_at_more_payloads_than_one_question_may(
     shop: Shop, road: Road, admin: Connection, workspace: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(payloads, "_PAGE_ROWS", 2)
-    monkeypatch.setattr(payloads, "MOST_LOOKED_AT", 2)
+    monkeypatch.setattr(payloads, "MAX_SCANNED", 2)
     items = waiting_for_a_person(road, admin, 7)
     told: list[int] = []
     with shop.connect(Role.OPERATE) as conn:
-        odd = payloads.rule("item.number % 2 == 1")
-        found = picked_by_rule(conn, shop.store, workspace, Filter(), odd, tell=told.append)
+        odd = payloads.compile_rule("item.number % 2 == 1")
+        found = select_by_rule(conn, shop.store, workspace, Filter(), odd, on_progress=told.append)
         assert (found.items, found.is_cut, told) == (items[::2], False, [2, 4, 6])
-        cut = picked_by_rule(conn, shop.store, workspace, Filter(), odd, most=2)
+        cut = select_by_rule(conn, shop.store, workspace, Filter(), odd, limit=2)
         assert (cut.items, cut.is_cut) == (items[:4:2], True)
 
 
