@@ -43,7 +43,7 @@ class Route:
 
 
 class Planned(NamedTuple):
-    """One item's wish to move; refused when the item is no longer where, and under the fence, that it says."""
+    """One item's plan to move; refused when the item is no longer where, and under the fence, that it says."""
 
     item_id: UUID
     fence: int
@@ -159,25 +159,25 @@ def perform(conn: Connection, planned: Iterable[Planned], *, by: str, claim_id: 
     # Ordered by id inside the batch: two workers locking overlapping sets in different orders is the only
     # way these statements can deadlock.
     for route, group in _by_route(planned):
-        wishes = sorted(group)
+        plans = sorted(group)
         rows = conn.execute(
-            _END if route.moves[-1].to_state in ARCHIVED else _ADVANCE, _parameters(route, wishes, by, claim_id), prepare=True
+            _END if route.moves[-1].to_state in ARCHIVED else _ADVANCE, _parameters(route, plans, by, claim_id), prepare=True
         ).fetchall()
         for row in map(Position._make, rows):
             result.done[row.item_id] = row
-        if len(rows) < len(wishes):
-            result.refused += [wish.item_id for wish in wishes if wish.item_id not in result.done]
+        if len(rows) < len(plans):
+            result.refused += [plan.item_id for plan in plans if plan.item_id not in result.done]
     return result
 
 
 def _by_route(planned: Iterable[Planned]) -> Iterable[tuple[Route, Sequence[Planned]]]:
     groups: dict[Route, list[Planned]] = {}
-    for route, run in groupby(planned, key=lambda wish: wish.route):
+    for route, run in groupby(planned, key=lambda plan: plan.route):
         groups.setdefault(route, []).extend(run)
     return groups.items()
 
 
-def _parameters(route: Route, wishes: Sequence[Planned], by: str, claim_id: UUID | None) -> dict[str, object]:
+def _parameters(route: Route, plans: Sequence[Planned], by: str, claim_id: UUID | None) -> dict[str, object]:
     first, last, count = route.moves[0], route.moves[-1], len(route.moves)
     opened, nth_lease = 0, []
     for move in route.moves:
@@ -185,9 +185,9 @@ def _parameters(route: Route, wishes: Sequence[Planned], by: str, claim_id: UUID
         nth_lease.append(opened)
     values: dict[str, object] = {name: int(cause is route.cause) for cause, name in COUNTERS.items()}
     return values | {
-        "ids": [wish.item_id for wish in wishes],
-        "fences": [wish.fence for wish in wishes],
-        "delays": [wish.delay_seconds for wish in wishes],
+        "ids": [plan.item_id for plan in plans],
+        "fences": [plan.fence for plan in plans],
+        "delays": [plan.delay_seconds for plan in plans],
         "from_stage": first.from_stage.value,
         "from_state": first.from_state.value,
         "to_stage": last.to_stage.value,
