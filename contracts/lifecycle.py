@@ -266,6 +266,12 @@ MOVE_MEANS: dict[str, str] = {
 }
 
 
+CARRIES: dict[Move, Move] = {
+    step: _BY_NAME["carry", step.from_stage, step.from_state, step.to_stage] for step in MOVES if step.name == "hand_on"
+}
+"""What a `hand_on` becomes when the worker that finished the stage goes on with the next one itself."""
+
+
 def move(name: str, stage: Stage, state: State, to: Stage | None = None) -> Move:
     """Return the legal move `name` from stage/state, to stage `to` (default: the stage it is in).
 

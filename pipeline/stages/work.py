@@ -85,12 +85,12 @@ class Work:
     findings: Sequence[Finding] = ()
     """What was found in earlier attempts; loaded for the workcell in a rework round."""
     chain: list[Step] = field(default_factory=list)
-    """Steps taken in memory since the last commit, oldest first."""
+    """Steps taken in memory since the last commit, oldest first. Each is written as a carry, which opens a lease."""
 
     @property
     def committed_fence(self) -> int:
         """The fence in the database: that of the lease before the steps taken in memory."""
-        return self.fence - sum(step.move.opens_lease for step in self.chain)
+        return self.fence - len(self.chain)
 
     @property
     def item_id(self) -> UUID:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 from contracts.errors import Unavailable
-from contracts.lifecycle import CLAIMABLE_STAGES, Stage, State, move
+from contracts.lifecycle import CLAIMABLE_STAGES, Stage
 from pipeline.failpoints import failpoint
 from pipeline.stages import apply, archive, artifact, qa, rework, route, workcell
 from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true
@@ -163,7 +163,6 @@ def _fuses(committer: Committer, step: Step) -> bool:
 
 
 def _go_on_in_memory(work: Work, step: Step) -> None:
-    step = step._replace(move=move("carry", work.stage, State.LEASED, step.move.to_stage))
     work.chain.append(step)
     work.stage, work.lane, work.fence = step.move.to_stage, step.lane, work.fence + 1
 

@@ -14,7 +14,7 @@ import psycopg
 from artifacts import shelf
 from artifacts.blobs import ROW_BYTES
 from artifacts.shelf import Body, ProposalRow, Record
-from contracts.lifecycle import ARCHIVED, Stage, State, move, stage_of
+from contracts.lifecycle import ARCHIVED, CARRIES, Stage, State, stage_of
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import NO_PAUSE_OR_LIMIT, StageContext, is_true
 from pipeline.stages.retries import cause_of, failed_attempt, message_of, with_one_more
@@ -149,11 +149,11 @@ def _store_large(context: StageContext, finished: Finished) -> None:
 
 def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
     parts = [*work.chain, step]
-    last = move("carry", step.move.from_stage, State.LEASED, step.move.to_stage) if carry else step.move
+    last = CARRIES[step.move] if carry else step.move
     contract_id = next((part.contract_id for part in reversed(parts) if part.contract_id), None)
     priority = next((part.priority for part in reversed(parts) if part.priority is not None), None)
     route = Route(
-        moves=(*(part.move for part in work.chain), last),
+        moves=(*(CARRIES[part.move] for part in work.chain), last),
         lane=step.lane,
         notes=tuple(part.note for part in parts),
         wait=step.wait,
