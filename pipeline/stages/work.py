@@ -56,8 +56,8 @@ class Step(NamedTuple):
     priority: int | None = None
     round: bool = False
     """True when a rework round begins."""
-    finding: str = ""
-    """What the item is filed under, once a stage knows it."""
+    finding: str | None = None
+    """What the item is filed under, once a stage knows it; empty when that is nothing."""
     records: Sequence[Record] = ()
     tier: str = ""
     """Tier of the clearance to open; empty when nothing is proposed."""

@@ -152,7 +152,7 @@ def _keep(work: Work, step: Step) -> None:
         work.product = step.product
     if step.contract_id is not None:
         work.contract_id = step.contract_id
-    if step.finding and step.move.to_stage is Stage.ARCHIVE:
+    if step.finding is not None and step.move.to_stage is Stage.ARCHIVE:
         work.finding = step.finding
 
 

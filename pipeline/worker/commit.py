@@ -162,7 +162,7 @@ def _plan(work: Work, step: Step, *, carry: bool) -> Planned:
         contract_id=contract_id,
         priority=priority,
         round=any(part.round for part in parts),
-        finding=step.finding,
+        finding=step.finding or "",
     )
     return Planned(work.item_id, work.committed_fence, route, step.delay_seconds)
 
