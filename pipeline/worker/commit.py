@@ -108,7 +108,7 @@ def _write(context: StageContext, committer: Committer, finished: Finished, *, c
         moved = perform(conn, planned, by=committer.worker, claim_id=committer.claim_id)
         result.lost += moved.refused
         done = [(work, step) for work, step in finished if work.item_id in moved.done]
-        shelf.write(conn, [record for _, step in _steps(done) for record in step.records if _is_row(record)])
+        shelf.write(conn, _rows(done))
         sent = _end_applies(conn, done)
         _count(conn, committer, done)
         if any(step.move.to_state in ARCHIVED for _, step in done):
@@ -130,19 +130,20 @@ def _steps(finished: Finished) -> Iterator[tuple[Work, Step]]:
         yield work, step
 
 
-def _is_large(record: Record) -> bool:
-    return isinstance(record, Body) and len(record.bytes) > ROW_BYTES
-
-
-def _is_row(record: Record) -> bool:
-    """Return whether a record is a row that the shelf writes: proposals are written by `propose`, large bodies to disk."""
-    return not isinstance(record, ProposalRow) and not _is_large(record)
+def _rows(finished: Finished) -> list[Record]:
+    """Return the records that the shelf writes: proposals are written by `propose`, large bodies are on disk."""
+    return [
+        record
+        for _, step in _steps(finished)
+        for record in step.records
+        if not (type(record) is ProposalRow or (type(record) is Body and len(record.bytes) > ROW_BYTES))
+    ]
 
 
 def _store_large(context: StageContext, finished: Finished) -> None:
     for _, step in _steps(finished):
         for record in step.records:
-            if isinstance(record, Body) and _is_large(record):
+            if type(record) is Body and len(record.bytes) > ROW_BYTES:
                 context.store.put(record.bytes)
     failpoint("blob.written")
 
