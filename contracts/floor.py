@@ -89,6 +89,16 @@ class Floor:
     flows: Mapping[str, Flow]
     lanes: Mapping[str, LaneLimits]
 
+    @property
+    def cell_lanes(self) -> list[str]:
+        """The lanes of all cells that a flow can lead to, sorted."""
+        return sorted({lane_of(Stage.WORKCELL, cell=cell) for flow in self.flows.values() for cell in flow.cells})
+
+    @property
+    def apply_lanes(self) -> list[str]:
+        """The lanes of all adapters that a flow's proposals go to, sorted."""
+        return sorted({lane_of(Stage.APPLY, applier=flow.applier) for flow in self.flows.values() if flow.applier})
+
     def flow(self, name: str) -> Flow:
         """Return a flow. Raises NotFound with the names that there are."""
         try:

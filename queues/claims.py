@@ -215,13 +215,14 @@ def close_if_empty(conn: Connection, claim_id: UUID) -> None:
 
 class _Held(NamedTuple):
     item_id: UUID
+    workspace_id: UUID
     fence: int
     stage: str
     lane: str
 
 
 _HELD = """
-SELECT q.item_id, q.fence, q.stage, q.lane
+SELECT q.item_id, q.workspace_id, q.fence, q.stage, q.lane
   FROM queue q
  WHERE q.claim_id = %(claim)s
    AND (%(among)s::uuid[] IS NULL OR q.item_id = ANY (%(among)s))
@@ -230,6 +231,17 @@ SELECT q.item_id, q.fence, q.stage, q.lane
    FOR NO KEY UPDATE SKIP LOCKED
 """
 _ALL_HELD, _PAUSED_HELD = _HELD.format(which="true"), _HELD.format(which=PAUSED)
+_COUNT_RETURNED = """
+INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, returned)
+SELECT t.workspace_id, t.lane, date_trunc('minute', clock()), c.worker_id, count(*)
+  FROM unnest(%(workspaces)s::uuid[], %(lanes)s::text[]) AS t (workspace_id, lane)
+ CROSS JOIN claims c
+ WHERE c.id = %(claim)s
+ GROUP BY t.workspace_id, t.lane, c.worker_id
+ ORDER BY t.workspace_id, t.lane
+    ON CONFLICT (minute, lane, workspace_id, worker_id)
+    DO UPDATE SET returned = lane_minutes.returned + excluded.returned
+"""
 
 
 def give_back(
@@ -247,5 +259,9 @@ def give_back(
         Planned(one.item_id, one.fence, Route((move("give_back", Stage(one.stage), State.LEASED),), one.lane, (note,))) for one in held
     ]
     moved = perform(conn, planned, by=by)
+    back = [one for one in held if one.item_id in moved.done]
+    if back:
+        pairs = {"workspaces": [one.workspace_id for one in back], "lanes": [one.lane for one in back]}
+        conn.execute(_COUNT_RETURNED, {"claim": claim_id, **pairs})
     close_if_empty(conn, claim_id)
-    return {one.item_id: one.lane for one in held if one.item_id in moved.done}
+    return {one.item_id: one.lane for one in back}

@@ -36,3 +36,12 @@ def newest_floors(conn: Connection, *, each: int = 1) -> list[FloorRow]:
     """Return the newest `each` floors of every workspace of the transaction, newest first: the first is the one in force."""
     with conn.cursor(row_factory=class_row(FloorRow)) as cursor:
         return cursor.execute(_NEWEST, [each]).fetchall()
+
+
+def lanes_in_force(conn: Connection) -> frozenset[str]:
+    """Return the lanes of cells and adapters that flows of the floor in force use. Call inside a transaction over the workspace."""
+    # Not at the top: YAML and the expression engine cost every command that reads no floor a tenth of a second.
+    from contracts.floor import parse_floor
+
+    floors = [parse_floor(row.body, f"floor {row.id}") for row in newest_floors(conn)]
+    return frozenset(lane for floor in floors for lane in (*floor.cell_lanes, *floor.apply_lanes))

@@ -1,15 +1,26 @@
 """Cells that a test writes itself: published, routed to, and run by the code that it gives."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 from contracts.floor import parse_floor
 from contracts.lifecycle import Role
-from pipeline.floors.publish import publish_cell, publish_floor
+from pipeline.floors.publish import floor_in_force, publish_cell, publish_floor
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import load_registry
+from pipeline.worker.inline import InlineWorker
+from tests.in_process import Road
 from workcells.registry import Registry
 
+DRAFTS = """
+from workcells.api import Draft, cell
+
+@cell
+def scripted(row, bench):
+    return Draft(value={"note": "done"}, confidence=1.0)
+"""
 CONTRACT = """
 contract: {name}
 version: 1.0.0
@@ -57,3 +68,16 @@ def put_in_force(shop: Shop, folder: Path, code: str, *, name: str = "scripted",
 def rows(keys: Iterable[str], **fields: str) -> list[dict[str, str]]:
     """Return rows for the flow of a scripted cell, one a key."""
     return [{"id": key, "revision": "1", **fields} for key in keys]
+
+
+def strand(road: Road, workspace: UUID, folder: Path) -> None:
+    """Bring an item into the lane of a cell, and then put a floor in force that does not use that cell."""
+    shop, ours = road.shop, road.registry
+    with shop.connect(Role.OPERATE) as conn:
+        floor = floor_in_force(conn, workspace).floor
+        road.registry = put_in_force(shop, folder / "cells", DRAFTS)
+        road.take_in(rows(["a"]), flow="scripted")
+        with closing(InlineWorker(shop, Role.PROPOSE, ["route"], road.registry)) as worker:
+            assert worker.run() == 1
+        road.registry = ours
+        publish_floor(conn, workspace, floor, ours, by="test")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from contracts.floor import Floor
 from contracts.identity import new_id
-from contracts.lifecycle import CLAIMABLE_STAGES, Role, Stage, lane_of
+from contracts.lifecycle import CLAIMABLE_STAGES, Role, Stage
 from pipeline.stages.context import StageContext
 from pipeline.startup.compose import Shop
 from pipeline.worker.advance import Mode, advance
@@ -22,10 +22,9 @@ from workcells.registry import Registry
 def lanes_of(floor: Floor, role: Role) -> list[str]:
     """Return the lanes that a floor needs served by one role: apply alone serves the lanes of adapters, and closes after them."""
     if role is Role.APPLY:
-        return sorted({lane_of(Stage.APPLY, applier=flow.applier) for flow in floor.flows.values() if flow.applier})
-    cells = sorted({cell for flow in floor.flows.values() for cell in flow.cells})
+        return floor.apply_lanes
     plain = [stage.value for stage in CLAIMABLE_STAGES if stage not in (Stage.WORKCELL, Stage.APPLY)]
-    return [*plain, *(lane_of(Stage.WORKCELL, cell=cell) for cell in cells)]
+    return [*plain, *floor.cell_lanes]
 
 
 class InlineWorker:

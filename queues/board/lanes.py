@@ -4,24 +4,21 @@ Waiting (on a person, a time, a pause, a limit) and stalled (work that could mov
 same column. What cannot be known is None, never zero.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import dict_row
 from contracts.lifecycle import CLAIMABLE_STAGES, Reason, Stage, State
+from queues.board.counts import WINDOW_MINUTES, Counts, Group, read_counts
+from queues.board.stalls import Situation, find_stall
 from queues.database import Connection, transaction
-from queues.pauses import active_pauses
-from queues.predicates import AT_LIMIT, DUE, OVER_RATE, PAUSED, SERVED, SILENT, UNREAD
+from queues.floors import lanes_in_force
 
-WINDOW_MINUTES = 5
-"""What `finished`, `failed` and `net_flow` look back over."""
-IDLE_SECONDS = 60.0
-"""A served lane whose oldest ready item waits longer than this, while nothing moves in it, is stalled."""
 OVERDUE_SECONDS = 10.0
-"""A lease that ended this long ago, and still stands, has no sweeper behind it."""
+"""A lease that ended this long ago, and is still open, has no sweeper behind it."""
 
 _WAITING = frozenset({Reason.UNKNOWN, Reason.HUMAN, Reason.SECOND_APPROVAL, Reason.APPROVAL, Reason.DEPENDENCY})
 
@@ -43,6 +40,8 @@ class Lane:
     oldest_ready_seconds: float | None = None
     finished: int = 0
     failed: int = 0
+    returned: int = 0
+    """Claimed within the window and given back unfinished, counting nothing: each time anew."""
     failed_share: float | None = None
     """Of all attempts that ended in the window; None when none did."""
     net_flow: int | None = None
@@ -89,7 +88,7 @@ class Board:
 
     @property
     def is_abandoned(self) -> bool:
-        """True when there is work on the line, if only for people, and no worker is alive to go on with it."""
+        """True when there is work in the queue, if only for people, and no worker is alive to go on with it."""
         return not self.workers and self.totals.get("in_queue", 0) > 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,153 +96,79 @@ class Board:
         return {"ok": not self.needs_attention} | asdict(self)
 
 
-# The queue is read once and grouped before the predicates are asked: they cost a lookup each, so they are asked
-# once a group and not once an item. Pauses of single orders and items are a column of the grouping.
-_GROUPS = f"""
-WITH alone AS (
-  SELECT kind, CASE WHEN scope ~ '^[0-9a-f-]{{36}}$' THEN scope::uuid END AS id FROM pauses
-   WHERE kind IN ('order', 'item') AND lifted_at IS NULL AND (until IS NULL OR until > clock())),
-groups AS MATERIALIZED (
-  SELECT q.lane, q.state, q.wait, q.workspace_id, q.pod_id, q.flow, q.claim_id, q.contract_id, q.due_at <= clock() AS was_due,
-         (q.item_id = ANY (ARRAY(SELECT id FROM alone WHERE kind = 'item'))
-          OR q.order_id = ANY (ARRAY(SELECT id FROM alone WHERE kind = 'order'))) IS TRUE AS held,
-         NULL::uuid AS item_id, NULL::uuid AS order_id,
-         count(*) AS items, min(q.moved_at) AS since, min(q.due_at) AS due_at,
-         min(greatest(q.moved_at, q.due_at)) AS ready_since,
-         count(*) FILTER (WHERE q.moved_at > clock() - make_interval(mins => {WINDOW_MINUTES})) AS young
-    FROM queue q
-   GROUP BY q.lane, q.state, q.wait, q.workspace_id, q.pod_id, q.flow, q.claim_id, q.contract_id, was_due, held),
-reasons AS (
-  SELECT q.*, CASE
-           WHEN q.state = 'dead' THEN 'dead'
-           WHEN q.state = 'leased' AND ({SILENT}) THEN 'silent'
-           WHEN q.state = 'leased' THEN 'leased'
-           WHEN q.state = 'waiting' THEN q.wait
-           WHEN q.held OR {PAUSED} THEN 'paused'
-           WHEN NOT ({DUE}) THEN 'backoff'
-           WHEN {OVER_RATE} THEN 'rate'
-           WHEN {AT_LIMIT} THEN 'slot'
-           WHEN NOT {SERVED} THEN 'unserved'
-           ELSE 'ready' END AS reason,
-         c.until
-    FROM groups q LEFT JOIN claims c ON c.id = q.claim_id)
-SELECT lane, reason, sum(items)::bigint AS items, sum(young)::bigint AS young,
-       extract(epoch FROM clock() - min(since))::float8 AS oldest_seconds,
-       extract(epoch FROM clock() - min(ready_since))::float8 AS ready_seconds,
-       extract(epoch FROM clock() - min(until))::float8 AS overdue_seconds
-  FROM reasons GROUP BY lane, reason
-"""
-_FLOW = """
-SELECT lane, sum(finished)::bigint AS finished, sum(failed)::bigint AS failed,
-       sum(finished + failed) FILTER (WHERE minute >= date_trunc('minute', clock()) - interval '1 minute')::bigint
-         AS lately
-  FROM lane_minutes WHERE minute > clock() - make_interval(mins => %s) GROUP BY lane
-"""
-_WORKERS = """
-SELECT name, host, pid, lanes, started_at, extract(epoch FROM clock() - beat_at)::float8 AS beat_seconds
-  FROM workers WHERE stopped_at IS NULL AND beat_at > clock() - interval '30 seconds' ORDER BY name LIMIT 1000
-"""
-_TOTALS = """
-SELECT count(*) AS batches, count(*) FILTER (WHERE state = 'reading') AS reading,
-       coalesce(sum(rows_read), 0)::bigint AS rows,
-       coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(rejected), 0)::bigint AS rejected,
-       coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(context), 0)::bigint AS context
-  FROM batches
-"""
-# Items that wait for a batch which has ended: an intake that died at its very end leaves them to the sweeper.
-_UNRELEASED = """
-SELECT extract(epoch FROM clock() - min(b.finished_at))::float8 FROM batches b
- WHERE b.state <> 'reading'
-   AND EXISTS (SELECT FROM queue q WHERE q.wait = 'dependency' AND q.waiting_on = 'batch ' || b.id)
-"""
-_UNREAD = f"""
-SELECT b.id, b.flow, b.source, b.rows_read, extract(epoch FROM clock() - b.read_at)::float8 AS seconds FROM batches b WHERE {UNREAD} ORDER BY b.id LIMIT 20
-"""
-# Only the name of a session is read here; it is visible to every role. Behind a pooler it may not be.
-_SWEEPERS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sweeper')"
-
-
 def read_board(conn: Connection, workspace: UUID) -> Board:
     """Return the board of a workspace in one snapshot. The cost follows the work in the queue, never the archive."""
-    with conn.transaction():
-        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
-            groups = cursor.execute(_GROUPS).fetchall()
-            flows = cursor.execute(_FLOW, [WINDOW_MINUTES]).fetchall()
-            workers = cursor.execute(_WORKERS).fetchall()
-            pauses = [
-                {"scope": p.scope, "why": p.why, "actor": p.actor, "since": p.created_at, "until": p.until}
-                for p in active_pauses(conn, workspace)
-            ]
-            totals = cursor.execute(_TOTALS).fetchone() or {}
-            unread = cursor.execute(_UNREAD).fetchall()
-            now, unreleased, seen = conn.execute(f"SELECT clock(), ({_UNRELEASED}), ({_SWEEPERS})").fetchone() or (
-                None,
-                None,
-                False,
-            )
-    lanes = _lanes(groups, flows, workers)
-    in_queue = sum(row["items"] for row in groups)
-    overdue = max(
-        [row["overdue_seconds"] or 0.0 for row in groups if row["reason"] in ("leased", "silent")] + [unreleased or 0.0],
-        default=0.0,
-    )
-    dead = [row for row in groups if row["reason"] == "dead"]
-    assert now is not None
+    seen = read_counts(conn, workspace)
+
+    @cache
+    def lanes_of_floor() -> frozenset[str]:
+        with transaction(conn, workspace):
+            return lanes_in_force(conn)
+
+    overdue = [group.overdue_seconds or 0.0 for group in seen.groups if group.reason in (Reason.LEASED, Reason.SILENT)]
+    is_late = max([*overdue, seen.unreleased_seconds]) > OVERDUE_SECONDS
+    dead = [group for group in seen.groups if group.reason == State.DEAD]
+    in_queue = sum(group.items for group in seen.groups)
     return Board(
-        at=now,
-        lanes=lanes,
-        waiting=_waiting(groups),
-        dead=sum(row["items"] for row in dead),
-        oldest_dead_seconds=max((row["oldest_seconds"] for row in dead), default=None),
-        pauses=pauses,
-        workers=workers,
-        unread=unread,
-        sweeper="late" if overdue > OVERDUE_SECONDS else "running" if seen else None,
-        totals=totals | {"in_queue": in_queue, "ended": totals.get("accepted", 0) - in_queue},
+        at=seen.at,
+        lanes=_lanes(seen, lambda lane: lane in _PLAIN_LANES or lane in lanes_of_floor()),
+        waiting=_waiting(seen.groups),
+        dead=sum(group.items for group in dead),
+        oldest_dead_seconds=max((group.oldest_seconds for group in dead), default=None),
+        pauses=[
+            {"scope": pause.scope, "why": pause.why, "actor": pause.actor, "since": pause.created_at, "until": pause.until}
+            for pause in seen.pauses
+        ],
+        workers=seen.workers,
+        unread=seen.unread,
+        sweeper="late" if is_late else "running" if seen.is_sweeper_seen else None,
+        totals=seen.totals | {"in_queue": in_queue, "ended": seen.totals["accepted"] - in_queue},
     )
 
 
-def _lanes(groups: Iterable[dict[str, Any]], flows: Iterable[dict[str, Any]], workers: Iterable[dict[str, Any]]) -> list[Lane]:
+_PLAIN_LANES = frozenset(stage.value for stage in (Stage.INTAKE, *CLAIMABLE_STAGES))
+
+
+def _lanes(seen: Counts, is_in_floor: Callable[[str], bool]) -> list[Lane]:
     found: dict[str, Lane] = {}
-    by_lane: dict[str, list[dict[str, Any]]] = {}
-    for row in groups:
-        by_lane.setdefault(row["lane"], []).append(row)
-    for worker in workers:
+    by_lane: dict[str, list[Group]] = {}
+    lately: dict[str, int] = {}
+    for group in seen.groups:
+        by_lane.setdefault(group.lane, []).append(group)
+    for worker in seen.workers:
         for name in worker["lanes"]:
             found.setdefault(name, Lane(name)).workers += 1
-    lately: dict[str, int] = {}
-    for row in flows:
-        lane = found.setdefault(row["lane"], Lane(row["lane"]))
-        lane.finished, lane.failed, lately[lane.lane] = row["finished"], row["failed"], row["lately"] or 0
+    for left in seen.throughput:
+        lane = found.setdefault(left.lane, Lane(left.lane))
+        lane.finished, lane.failed, lane.returned, lately[lane.lane] = left.finished, left.failed, left.returned, left.lately
         ended = lane.finished + lane.failed
         lane.failed_share = lane.failed / ended if ended else None
-    for name, rows in by_lane.items():
-        _fill(found.setdefault(name, Lane(name)), rows, lately.get(name, 0))
+    for name, groups in by_lane.items():
+        _fill(found.setdefault(name, Lane(name)), groups, lately.get(name, 0), is_in_floor)
     return sorted(found.values(), key=lambda lane: _place(lane.lane))
 
 
 def _place(lane: str) -> tuple[int, str]:
-    """Return where a lane stands on the road."""
+    """Return a lane's place in the order of the stages."""
     stage = {"cell": Stage.WORKCELL, "apply": Stage.APPLY}.get(lane.partition(".")[0], lane)
     order = [Stage.INTAKE.value, *(known.value for known in CLAIMABLE_STAGES)]
     return (order.index(stage) if stage in order else len(order), lane)
 
 
-def _fill(lane: Lane, rows: Iterable[dict[str, Any]], lately: int) -> None:
+def _fill(lane: Lane, groups: Iterable[Group], lately: int, is_in_floor: Callable[[str], bool]) -> None:
     unserved = overdue = 0
     depth = young = 0
     oldest = 0.0
-    for row in rows:
-        reason, items = row["reason"], row["items"]
-        if reason in ("ready", "unserved"):
+    for group in groups:
+        reason, items = group.reason, group.items
+        if reason in (Reason.READY, "unserved"):
             lane.ready += items
-            lane.oldest_ready_seconds = max(lane.oldest_ready_seconds or 0.0, row["ready_seconds"])
+            lane.oldest_ready_seconds = max(lane.oldest_ready_seconds or 0.0, group.ready_seconds)
             unserved += items if reason == "unserved" else 0
         elif reason in (Reason.LEASED, Reason.SILENT):
             lane.active += items
             lane.silent += items if reason == Reason.SILENT else 0
-            overdue += items if (row["overdue_seconds"] or 0.0) > OVERDUE_SECONDS else 0
+            overdue += items if (group.overdue_seconds or 0.0) > OVERDUE_SECONDS else 0
         elif reason == State.DEAD:
             lane.dead += items
         elif reason in _WAITING:
@@ -255,40 +180,32 @@ def _fill(lane: Lane, rows: Iterable[dict[str, Any]], lately: int) -> None:
         else:
             lane.limited += items
         if reason != State.DEAD and reason not in _WAITING:
-            depth, young, oldest = depth + items, young + row["young"], max(oldest, row["oldest_seconds"])
+            depth, young, oldest = depth + items, young + group.young, max(oldest, group.oldest_seconds)
     lane.net_flow = young - lane.finished if oldest > WINDOW_MINUTES * 60 else max(0, depth - lane.finished) or None
-    _explain_stall(lane, unserved, overdue, moving=bool(lane.active or lately))
+    now = Situation(
+        lane=lane.lane,
+        workers=lane.workers,
+        ready=lane.ready,
+        unserved=unserved,
+        silent=lane.silent,
+        overdue=overdue,
+        depth=depth,
+        finished=lane.finished,
+        failed=lane.failed,
+        returned=lane.returned,
+        is_moving=bool(lane.active or lately),
+        oldest_ready_seconds=lane.oldest_ready_seconds or 0.0,
+    )
+    if stall := find_stall(now, is_in_floor):
+        lane.stalled, lane.remedy = stall.words, stall.remedy
 
 
-def _explain_stall(lane: Lane, unserved: int, overdue: int, *, moving: bool) -> None:
-    serve = "shopfloor up" if not lane.lane.startswith("apply.") else "shopfloor worker --lanes apply"
-    if overdue:
-        lane.stalled, lane.remedy = (
-            f"the leases of {overdue} items ended and no sweeper brought them back",
-            "shopfloor sweeper",
-        )
-    elif unserved and lane.workers:
-        pinned = "1 item is" if unserved == 1 else f"{unserved} items are"
-        lane.stalled = f"{pinned} pinned to a contract version that no live worker has the code for"
-        lane.remedy = "shopfloor contract list"
-    elif unserved:
-        lane.stalled, lane.remedy = f"no live worker serves it: {unserved} items stand ready", serve
-    elif lane.silent:
-        leased = "a leased item" if lane.silent == 1 else f"{lane.silent} leased items"
-        lane.stalled = f"the worker of {leased} sends no heartbeat; when the lease ends another takes over"
-        lane.remedy = f"shopfloor items --lane {lane.lane} --reason silent"
-    elif lane.ready and not moving and (lane.oldest_ready_seconds or 0.0) > IDLE_SECONDS:
-        lane.stalled = f"{lane.workers} live workers serve it and none takes work: the doorbell does not reach them"
-        lane.remedy = "shopfloor doctor"
-
-
-def _waiting(groups: Iterable[dict[str, Any]]) -> list[Waiting]:
+def _waiting(groups: Iterable[Group]) -> list[Waiting]:
     found: dict[str, Waiting] = {}
-    for row in groups:
-        reason = row["reason"]
-        if reason in _WAITING or reason in (Reason.PAUSED, Reason.BACKOFF, Reason.RATE, Reason.SLOT):
-            one = found.setdefault(reason, Waiting(reason, 0, 0.0))
-            one.items += row["items"]
-            one.oldest_seconds = max(one.oldest_seconds, row["oldest_seconds"])
+    for group in groups:
+        if group.reason in _WAITING or group.reason in (Reason.PAUSED, Reason.BACKOFF, Reason.RATE, Reason.SLOT):
+            one = found.setdefault(group.reason, Waiting(group.reason, 0, 0.0))
+            one.items += group.items
+            one.oldest_seconds = max(one.oldest_seconds, group.oldest_seconds)
     order = [reason.value for reason in Reason]
     return sorted(found.values(), key=lambda one: order.index(one.reason))

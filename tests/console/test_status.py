@@ -30,7 +30,7 @@ def test_unserved_work_is_marked_with_what_to_type_and_check_exits_1(road: Road,
     assert seen.exit_code == 0, "without --check the board is not a verdict"
     [row] = [line for line in seen.stdout.splitlines() if line.startswith("! ")]
     assert row.split()[:3] == ["!", "route", "2"]
-    assert "no live worker serves it: 2 items stand ready  →  shopfloor up" in seen.stdout
+    assert "no live worker serves it: 2 items are ready  →  shopfloor up" in seen.stdout
     assert all(len(line) <= WIDTH for line in seen.stdout.splitlines())
     assert "\x1b" not in seen.stdout, "colour is for terminals"
     check = cli("status", "--check")

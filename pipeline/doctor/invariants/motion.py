@@ -42,9 +42,35 @@ SELECT 12, 'item ' || q.item_id || ' in ' || q.stage || '/' || q.state || CASE
 """
 
 
+MOST_RETURNS = 250
+"""How often an item may be claimed and given back with no other move in between. A claim of slow items gives back those that it does
+not come to, at most as often as there are items in a claim, 200; each start of a worker and each pause add one."""
+
+_RETURNED = """
+WITH busy AS (
+  SELECT item_id, lane, move_no
+    FROM queue
+   WHERE move_no > 2 * %(most)s),
+progress AS (
+  SELECT m.item_id,
+         max(m.no) AS no
+    FROM moves m
+    JOIN legal_moves l ON l.number = m.legal
+   WHERE m.item_id IN (SELECT item_id FROM busy) AND l.move NOT IN ('claim', 'give_back')
+   GROUP BY m.item_id)
+SELECT 12,
+       'item ' || b.item_id || ' in lane ' || b.lane || ': ' || b.move_no - coalesce(p.no, 0)
+       || ' moves since its last progress, all of them claim and give_back'
+  FROM busy b
+  LEFT JOIN progress p ON p.item_id = b.item_id
+ WHERE b.move_no - coalesce(p.no, 0) > 2 * %(most)s
+"""
+
+
 def check_stranded(look: Look, tally: Tally) -> None:
-    """Note items that nothing will ever move: no lease, nobody to wait for, or due in a lane that stands still unexplained."""
+    """Note items that nothing will ever move: no lease, nobody to wait for, in a lane that does not move, or going in circles."""
     tell(look, tally, _STRANDED, {"still": STILL_SECONDS, "far": _FAR_SECONDS})
+    tell(look, tally, _RETURNED, {"most": MOST_RETURNS})
 
 
 # What the sweeper's own statements would find, with the time that it may take to come round.

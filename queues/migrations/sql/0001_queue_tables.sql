@@ -166,4 +166,5 @@ CREATE TABLE lane_minutes (
   started bigint NOT NULL DEFAULT 0,  -- of lanes with a limit by the minute
   finished bigint NOT NULL DEFAULT 0,
   failed bigint NOT NULL DEFAULT 0,
+  returned bigint NOT NULL DEFAULT 0,  -- claimed and given back unfinished, each time anew
   PRIMARY KEY (minute, lane, workspace_id, worker_id));

@@ -19,6 +19,13 @@ SELECT q.item_id, q.workspace_id, q.moved_at, q.move_no + 2 * k - m.back, k, l.n
  WHERE q.item_id = {READY} AND l.move = m.move AND l.from_stage = 'route';
 UPDATE queue SET fence = 9, move_no = move_no + 18, transients = 9 WHERE item_id = {READY}
 """
+_RETURNS = f"""
+INSERT INTO moves (item_id, workspace_id, at, no, fence, legal, actor)
+SELECT q.item_id, q.workspace_id, q.moved_at, q.move_no + 2 * k - m.back, k, l.number, 'worker'
+  FROM queue q, generate_series(1, 251) k, (VALUES ('claim', 1), ('give_back', 0)) m (move, back), legal_moves l
+ WHERE q.item_id = {READY} AND l.move = m.move AND l.from_stage = 'route';
+UPDATE queue SET fence = 251, move_no = move_no + 502 WHERE item_id = {READY}
+"""
 _LAST_LEASE = f"""
 UPDATE moves SET fence = fence + %s
  WHERE item_id = {DRAFT} AND no >= (SELECT max(no) - 1 FROM moves m WHERE m.item_id = moves.item_id)
@@ -136,6 +143,7 @@ BREAKS: list[tuple[int, str, str]] = [
     (12, "an item waits for a clearance that is void", "UPDATE clearances SET state = 'void', closed_at = clock() WHERE state = 'open'"),
     (12, "an item is due in a year", f"UPDATE queue SET due_at = clock() + interval '1 year' WHERE item_id = {READY}"),
     (12, "a served lane stands still", _STANDSTILL),
+    (12, "an item is claimed and given back for ever", _RETURNS),
     (13, "a move belongs to another workspace", _STRAY_MOVE),
     (13, "an artifact belongs to no workspace", f"UPDATE artifacts SET workspace_id = gen_random_uuid() WHERE item_id = {OPEN}"),
     (13, "row security is off", "ALTER TABLE findings DISABLE ROW LEVEL SECURITY"),

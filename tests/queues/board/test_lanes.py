@@ -1,6 +1,7 @@
 """The board: the same reasons as claiming, waiting apart from stalled, unknown apart from zero."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -9,14 +10,16 @@ from contracts.attempts import Cause
 from contracts.identity import new_id
 from contracts.lifecycle import Role, State, Wait, move
 from pipeline.intake.batch_book import _hold
+from pipeline.stages import pace
 from pipeline.startup.compose import Shop
 from pipeline.worker.fair_share import FairShare, take
 from queues.board.lanes import Board, Lane, read_board
-from queues.claims import Claim
+from queues.claims import Claim, give_back
 from queues.database import Connection, transaction
 from queues.mover import Planned, Route, perform
 from queues.pauses import pause, scope_of
 from tests.in_process import Clock, Road, issue, merged
+from tests.scripted_cells import DRAFTS, put_in_force, rows, strand
 
 
 def lease(road: Road, lane: str = "route", *, batch: int = 10) -> Claim:
@@ -55,7 +58,7 @@ def test_ready_work_without_a_worker_is_stalled_and_says_what_to_type(road: Road
     road.take_in([issue(1), issue(2)])
     route = lane_of(board(), "route")
     assert (route.ready, route.waiting, route.workers) == (2, 0, 0)
-    assert route.stalled == "no live worker serves it: 2 items stand ready"
+    assert route.stalled == "no live worker serves it: 2 items are ready"
     assert route.remedy == "shopfloor up"
     assert board().needs_attention
 
@@ -81,7 +84,50 @@ def test_a_served_lane_in_which_nothing_moves_for_a_minute_is_stalled(road: Road
     road.worker()
     clock.advance(90)
     admin.execute("UPDATE shopfloor.workers SET beat_at = shopfloor.clock()")
-    assert "none takes work" in lane_of(board(), "route").stalled
+    assert "1 live worker serves it and does not take work" in lane_of(board(), "route").stalled
+
+
+def test_a_lane_that_claims_and_gives_back_and_finishes_nothing_is_stalled(road: Road, board: Any) -> None:
+    road.take_in([issue(1)])
+    conn = road.worker().context.conn
+
+    def claim_and_give_back() -> None:
+        claim = lease(road)
+        with transaction(conn, claim.items[0].workspace_id):
+            assert give_back(conn, claim.id, by="w", note="the database went away") == {claim.items[0].item_id: "route"}
+
+    for _ in range(19):
+        claim_and_give_back()
+    assert lane_of(board(), "route").stalled == ""
+    claim_and_give_back()
+    route = lane_of(board(), "route")
+    assert (route.returned, route.stalled) == (20, "items were claimed and given back 20 times in the last minutes, and none was finished")
+    assert board().needs_attention
+    road.run()
+    assert not board().needs_attention, "one was finished"
+
+
+def test_what_a_worker_gives_back_because_its_group_was_slow_is_counted_too(
+    road: Road, shop: Shop, board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "LATE_SECONDS", -1.0)  # every group is late after its first item
+    road.registry = put_in_force(shop, tmp_path / "cells", DRAFTS)
+    road.take_in(rows(["a", "b", "c"]), flow="scripted")
+    road.worker().step("route")
+    cell = lane_of(board(), "cell.scripted")
+    assert (cell.finished, cell.failed, cell.returned) == (1, 0, 2)
+
+
+def test_work_of_a_cell_that_no_flow_uses_any_more_says_so_and_not_to_start_a_worker(
+    road: Road, board: Any, workspace: UUID, tmp_path: Path
+) -> None:
+    strand(road, workspace, tmp_path)
+    lane = lane_of(board(), "cell.scripted")
+    assert lane.stalled == (
+        "no flow of the floor in force uses it, so no worker serves it: 1 item is ready; "
+        "apply a floor with a flow that does, or cancel them"
+    )
+    assert lane.remedy == "shopfloor cancel --lane cell.scripted --dry-run"
 
 
 def test_leased_and_silent_are_told_apart_and_silent_is_stalled(road: Road, board: Any, clock: Clock) -> None:
