@@ -1,4 +1,4 @@
-"""The shelf: rows that say what an item left behind, written a batch at a time."""
+"""The shelf: the rows of what items left behind, inserted a batch at a time."""
 
 from collections import defaultdict
 from typing import Any, NamedTuple
@@ -104,7 +104,7 @@ class FindingRow(NamedTuple):
 class ProposalRow(NamedTuple):
     """A mutation that somebody may approve; `sha256` names the envelope.
 
-    Not the shelf's to write: the database's own function `propose` adds where it belongs, who submitted it, and its state.
+    Not inserted here: the database's function `propose` adds where it belongs, who submitted it, and its state.
     """
 
     id: UUID

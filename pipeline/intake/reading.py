@@ -4,7 +4,7 @@ import json
 import unicodedata
 from typing import Any
 
-from artifacts.blobs import name_of
+from artifacts.blobs import sha256_of
 from contracts.canonical import canonical
 from contracts.errors import BadInput, ExpressionFailed
 from contracts.excerpts import excerpt
@@ -39,7 +39,7 @@ def read_row(row: Row | BadRow, flow: Flow, shape: Shape, validator: RowValidato
         return _refused(arrival, row, "intake.number", error.message)
     title = value.get("title")
     arrival.goal = title[:200] if isinstance(title, str) else ""
-    arrival.sha256 = name_of(arrival.body)
+    arrival.sha256 = sha256_of(arrival.body)
     arrival.value = value
     return arrival
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from psycopg.rows import args_row
-from artifacts.blobs import need_bodies
+from artifacts.blobs import require_bodies
 from contracts.attempts import Ceilings
 from contracts.envelope import action_id, action_of, differing
 from contracts.nouns import Action
@@ -91,10 +91,10 @@ def load_approved(context: StageContext, works: Sequence[Work]) -> tuple[list[Ap
     by_item = {work.item_id: work for work in works}
     with transaction(context.conn, {work.claimed.workspace_id for work in works}, pipelined=True):
         stored = context.conn.cursor(row_factory=args_row(_Stored)).execute(_READ, [list(by_item)], prepare=True).fetchall()
-        envelopes = need_bodies(context.conn, context.store, ((one.item_id, one.sha256) for one in stored))
+        envelopes = require_bodies(context.conn, context.store, ((one.item_id, one.sha256) for one in stored))
     approved, mismatches = [], []
     for one in stored:
-        # need_bodies verified the bytes against the very hash that was approved.
+        # require_bodies verified the bytes against the very hash that was approved.
         envelope = json.loads(envelopes[one.item_id, one.sha256])
         work = by_item[one.item_id]
         parts = differing(envelope, one.item_id, one.action, one.adapter, one.target, one.epoch, one.precondition_sha256, one.expires_at)

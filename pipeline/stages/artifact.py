@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from artifacts.blobs import store_of
+from artifacts.blobs import storage_of
 from artifacts.shelf import Artifact, EvidenceRow, Input
 from contracts.attempts import Cause
 from contracts.canonical import canonical
@@ -50,7 +50,7 @@ def _check(context: StageContext, work: Work) -> Step:
     assert product.artifact_id is not None
     artifact = Artifact(
         work.item_id, product.artifact_id, claimed.workspace_id, work.fence, work.contract_id, contract.gives_name,
-        product.value_sha256, len(product.value_bytes), store_of(product.value_bytes),
+        product.value_sha256, len(product.value_bytes), storage_of(product.value_bytes),
     )  # fmt: skip
     return onward(work, Stage.QA, Stage.QA.value, records=[artifact, *_evidence(work, product)], product=product)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import Cursor
-from artifacts.blobs import BlobStore, ask_bodies, whole_bodies
+from artifacts.blobs import BlobStore, send_body_query, verified_bodies
 from contracts.attempts import Ceilings
 from contracts.errors import BadContract, NotFound, ShopfloorError, Unavailable
 from contracts.floor import Floor, parse_floor
@@ -127,13 +127,13 @@ class StageContext:
             self.conn.execute(_BATCHES, [wanted]) if wanted else None,
             self.conn.execute(_AUTONOMY, [list({item.pod_id for item in claimed})], prepare=True),
             self.conn.execute(NO_PAUSE_OR_LIMIT, prepare=True),
-            ask_bodies(self.conn, bodies) if bodies else None,
+            send_body_query(self.conn, bodies) if bodies else None,
             bodies,
         )
 
     def receive(self, pending: "PendingReads") -> "Reading":
         """Return the answers, with the bodies that are on disk, and why one cannot be read: it holds back no other."""
-        bodies = whole_bodies(pending.bodies.fetchall()) if pending.bodies else {}
+        bodies = verified_bodies(pending.bodies.fetchall()) if pending.bodies else {}
         unread: dict[UUID, Unavailable] = {}
         for pair in pending.wanted:
             if pair in bodies:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from artifacts.blobs import need_bodies
+from artifacts.blobs import require_bodies
 from artifacts.shelf import FindingRow
 from contracts.identity import new_id
 from contracts.language import OUTCOMES
@@ -28,9 +28,9 @@ def read_products(context: StageContext, works: Sequence[Work]) -> dict[UUID, Pr
     with transaction(context.conn, {work.claimed.workspace_id for work in works}):
         rows = context.conn.execute(_OUTPUTS, [[work.item_id for work in works]]).fetchall()
         outputs: dict[UUID, bytes] = dict(rows)
-        wrappers = {item: json.loads(body) for (item, _), body in need_bodies(context.conn, context.store, outputs.items()).items()}
+        wrappers = {item: json.loads(body) for (item, _), body in require_bodies(context.conn, context.store, outputs.items()).items()}
         values = {item: bytes.fromhex(wrapper["value"]) for item, wrapper in wrappers.items()}
-        bodies = need_bodies(context.conn, context.store, values.items())
+        bodies = require_bodies(context.conn, context.store, values.items())
         artifacts: dict[UUID, UUID] = dict(context.conn.execute(_ARTIFACTS, [list(outputs)]).fetchall())
     return {item: _product(wrapper, values[item], bodies[item, values[item]], artifacts.get(item)) for item, wrapper in wrappers.items()}
 

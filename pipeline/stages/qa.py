@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from artifacts.blobs import store_of
+from artifacts.blobs import storage_of
 from artifacts.shelf import Artifact, Body, ProposalRow, Record, Verdict
 from contracts.attempts import Cause
 from contracts.canonical import canonical
@@ -188,7 +188,7 @@ def _propose(
     )  # fmt: skip
     sealed = Artifact(
         work.item_id, new_id(claimed.moved_at), claimed.workspace_id, work.fence, work.contract_id, ENVELOPE_KIND,
-        envelope.sha256, len(envelope.data), store_of(envelope.data),
+        envelope.sha256, len(envelope.data), storage_of(envelope.data),
     )  # fmt: skip
     records: list[Record] = [verdict, Body(work.item_id, envelope.sha256, claimed.workspace_id, envelope.data), sealed, row]
     if report_only:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from artifacts.blobs import name_of
+from artifacts.blobs import sha256_of
 from artifacts.shelf import Attempt, Body
 from contracts.attempts import Cause
 from contracts.canonical import canonical
@@ -97,10 +97,10 @@ def _run(context: StageContext, work: Work, answers: Mapping[str, Any]) -> Step:
 def _given(work: Work, outcome: Outcome, started: datetime) -> Step:
     value = outcome.value if isinstance(outcome, (Draft, Proposal)) else {}
     value_bytes = canonical(value)
-    value_sha256 = name_of(value_bytes)
+    value_sha256 = sha256_of(value_bytes)
     # The value is kept once, under its own name; the wrapper names it.
     wrapper = canonical({"is": _NAMES[type(outcome)], "value": value_sha256.hex()} | outcome.model_dump(mode="json", exclude={"value"}))
-    sha256 = name_of(wrapper)
+    sha256 = sha256_of(wrapper)
     claimed = work.claimed
     attempt = Attempt(
         work.item_id, work.fence, claimed.workspace_id, work.contract_id, started, datetime.now(UTC), Stage.WORKCELL.value,

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import structlog
 from artifacts.blobs import BlobStore
-from artifacts.orphans import GRACE_SECONDS, Blob, delete_blob, tidy, unnamed
+from artifacts.orphans import GRACE_SECONDS, Blob, delete_blob, find_orphans, remove_half_written
 from contracts.errors import ShopfloorError
 from contracts.lifecycle import Role
 from pipeline.startup.compose import Shop
@@ -36,10 +36,10 @@ class Collector:
 
     def round(self, conn: Connection, *, grace: float = GRACE_SECONDS) -> dict[str, int]:
         """Do one round and return how many blobs and half-written files were removed."""
-        found = frozenset(unnamed(conn, self._store, grace=grace))
+        found = frozenset(find_orphans(conn, self._store, grace=grace))
         removed = {blob for blob in found & self._suspects if delete_blob(blob)}
         self._suspects = found - removed
-        return {"blobs": len(removed), "half_written": tidy(self._store, grace=grace)}
+        return {"blobs": len(removed), "half_written": remove_half_written(self._store, grace=grace)}
 
 
 def keep_collecting(shop: Shop, stop: threading.Event) -> None:

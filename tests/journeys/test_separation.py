@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from artifacts.blobs import BlobStore, name_of
+from artifacts.blobs import BlobStore, sha256_of
 from tests.in_process import Result
 from workcells.appliers import TargetUnavailable
 from workcells.appliers.tracker_files import locked
@@ -242,7 +242,7 @@ def test_a_data_folder_that_nobody_else_may_enter_is_named_with_the_remedy(cli: 
 def test_what_root_stores_now_follows_no_link_and_is_shared_whatever_its_umask(house: House) -> None:
     data, target = b"x" * 100_000, house.folder / "target"
     store = BlobStore(house.data / "blobs")
-    path = store.path(name_of(data))
+    path = store.path(sha256_of(data))
     as_user(PROPOSE, 'ln -s "$1" "$2"', target, path)
     assert path.is_symlink()
     before = os.umask(0o077)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from psycopg.rows import TupleRow
-from artifacts.orphans import is_over, unnamed
+from artifacts.orphans import find_orphans, is_past_grace
 from contracts.errors import Unavailable
 from pipeline.doctor.invariants.look import Look, Tally, tell
 from pipeline.sweeper.orphaned_blobs import LATEST_SECONDS
@@ -53,7 +53,7 @@ def check_files(look: Look, tally: Tally) -> None:
         elif size is not None and sha256 not in damaged and (stored := files[sha256].stat().st_size) != size:
             tally.add(9, f"{what} of item {item} says {size} bytes, {stored} are stored")
     try:
-        for blob in unnamed(look.conn, look.store, grace=LATEST_SECONDS):
+        for blob in find_orphans(look.conn, look.store, grace=LATEST_SECONDS):
             tally.add(9, f"nothing names the blob {blob.path}, and it is older than {_LATEST}")
     except (Unavailable, ValueError) as error:
         tally.add(9, f"what nothing names cannot be told: {error}")
@@ -80,7 +80,7 @@ def _files(folder: Path) -> tuple[dict[bytes, Path], list[Path]]:
 
 def _is_old(path: Path) -> bool:
     try:
-        return is_over(path.stat().st_mtime, grace=LATEST_SECONDS)
+        return is_past_grace(path.stat().st_mtime, grace=LATEST_SECONDS)
     except FileNotFoundError:
         return False  # renamed meanwhile: it was in use
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.errors import InsufficientPrivilege
 from artifacts.blobs import BlobStore
-from artifacts.orphans import GRACE_SECONDS, Blob, blobs, delete_blob, named, tidy
+from artifacts.orphans import GRACE_SECONDS, Blob, delete_blob, names_in_use, remove_half_written, walk_blobs
 from contracts.errors import Unavailable
 from contracts.lifecycle import Role
 from pipeline.startup.compose import Shop
@@ -32,7 +32,7 @@ def age(path: Path, seconds: float = GRACE_SECONDS + 60) -> Path:
 
 
 def seen(store: BlobStore) -> Blob:
-    [blob] = blobs(store)
+    [blob] = walk_blobs(store)
     return blob
 
 
@@ -63,23 +63,23 @@ def test_what_any_row_of_any_workspace_names_stays(road: Road, admin: Connection
     bodies = [bytes(data) for data in look(admin, "SELECT bytes FROM bodies")]
     for data in bodies:
         age(store.path(store.put(data)))
-    names = [blob.name for blob in blobs(store)]
+    names = [blob.name for blob in walk_blobs(store)]
     conn, collector = connect(Role.SWEEP), Collector(store)
     assert [collector.round(conn)["blobs"] for _ in range(2)] == [0, 0]
-    assert [blob.name for blob in blobs(store)] == names
+    assert [blob.name for blob in walk_blobs(store)] == names
 
     # Turned away before the shelf, a value has no name but the one in its wrapper, be that a row or a file.
     [wrapper] = look(admin, "SELECT output_sha256 FROM attempts WHERE stage = 'workcell'")
     value = bytes.fromhex(json.loads(store.get(wrapper))["value"])
     admin.execute("SET session_replication_role = replica")
     admin.execute("DELETE FROM artifacts")
-    assert named(conn, store, [value]) == {value}
+    assert names_in_use(conn, store, [value]) == {value}
     admin.execute("DELETE FROM bodies")
-    assert named(conn, store, [value]) == {value}
+    assert names_in_use(conn, store, [value]) == {value}
     assert [collector.round(conn)["blobs"] for _ in range(2)] == [0, 1], "the envelope alone was named by its artifact"
     store.path(wrapper).write_bytes(b"damaged")
     with pytest.raises(Unavailable):
-        named(conn, store, [value])
+        names_in_use(conn, store, [value])
 
 
 def test_a_blob_that_is_stored_again_after_the_database_was_asked_is_put_back(store: BlobStore) -> None:
@@ -98,13 +98,13 @@ def test_a_blob_that_is_stored_again_after_the_database_was_asked_is_put_back(st
 def test_what_a_sweeper_died_with_in_its_hands_is_put_back_but_never_over_a_younger_file(store: BlobStore) -> None:
     path = age(store.path(store.put(ORPHAN)))
     aside = path.rename(path.with_name(f".{path.name}.leaving.00ff"))
-    assert tidy(store) == 0
+    assert remove_half_written(store) == 0
     assert path.exists()
     assert not aside.exists()
     path.rename(aside)
     store.put(ORPHAN)
     young = path.stat().st_mtime_ns
-    tidy(store)
+    remove_half_written(store)
     assert path.stat().st_mtime_ns == young
     assert not aside.exists()
 
@@ -144,4 +144,4 @@ def test_what_cells_wrote_keeps_nothing_from_being_collected(road: Road, admin: 
         admin.execute("UPDATE attempts SET output_sha256 = sha256(%s) WHERE item_id = %s AND output_sha256 = %s", [data, item, wrapper])
         [wrapper] = look(admin, "SELECT output_sha256 FROM attempts WHERE stage = 'workcell'")
         value, other = bytes.fromhex("ab" * 32), bytes(32)
-        assert named(connect(Role.SWEEP), store, [value, other]) == {value}
+        assert names_in_use(connect(Role.SWEEP), store, [value, other]) == {value}
