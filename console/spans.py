@@ -1,9 +1,10 @@
 """Lengths of time and instants, as people type them."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from contracts.errors import BadInput
+from contracts.instants import parse_instant
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhdw]?)", re.ASCII)
@@ -27,6 +28,7 @@ def instant_of(text: str, *, now: datetime) -> datetime:
         pass
     try:
         at = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise BadInput(f"{text[:40]!r} is no time: expected something like 2h, or 2026-01-31T18:00+01:00") from None
-    return at.astimezone(UTC) if at.tzinfo else at.astimezone().astimezone(UTC)
+        # Without an offset it is the time on this person's clock.
+        return parse_instant((at if at.tzinfo else at.astimezone()).isoformat())
+    except (ValueError, OverflowError):
+        raise BadInput(f"{text[:40]!r} is not a time: expected something like 2h, or 2026-01-31T18:00+01:00") from None

@@ -146,6 +146,8 @@ ROW_CODES: dict[str, str] = {
     "intake.required": "a required field is missing",
     "intake.value": "a field's value is outside what the contract takes",
     "intake.subject": "the row has no usable subject key or revision",
+    "intake.revision": "the revision is a time more than a day ahead, or one that cannot be stored",
+    "intake.refused": "the database refused the row, for what its message says",
     "intake.conflict": "the same subject and revision arrived before with other content",
     "intake.busy": "an older revision of the subject is being applied: take the row in again afterwards",
     "intake.older_revision": "a newer revision of the subject is already known",

@@ -48,7 +48,10 @@ READER = """EXISTS (SELECT FROM pg_locks l
 """The intake of the batch `b` lives: its session holds the lock that `batch_book` takes for it."""
 
 UNREAD = f"b.state = 'reading' AND b.read_at < shopfloor.clock() - interval '10 seconds' AND NOT {READER}"
-"""Rows of the batch `b` are missing, and nobody reads them."""
+"""Rows of the batch `b` are missing, and no intake reads them."""
+
+IS_STREAM = "starts_with(b.source_identity, 'stream ')"
+"""The source of the batch `b` was standard input: nobody can read it again."""
 
 SILENT = "c.beat_at < shopfloor.clock() - (c.until - c.beat_at) / 3"
 """The claim `c` of a leased item has had no heartbeat for a third of its lease."""

@@ -51,8 +51,11 @@ flows:
 """
 
 
-def put_in_force(shop: Shop, folder: Path, code: str, *, name: str = "scripted", limits: str = "") -> Registry:
-    """Write a cell under `folder`, publish it with a floor whose flow of the same name routes to it, and return its registry."""
+def put_in_force(shop: Shop, folder: Path, code: str, *, name: str = "scripted", limits: str = "", flow: str = "") -> Registry:
+    """Write a cell under `folder`, publish it with a floor whose flow of the same name routes to it, and return its registry.
+
+    `limits` is added to the limits of its contract, `flow` to its flow.
+    """
     home = folder / name
     home.mkdir(parents=True)
     (home / "cell.py").write_text(code, encoding="utf-8")
@@ -61,7 +64,7 @@ def put_in_force(shop: Shop, folder: Path, code: str, *, name: str = "scripted",
     registry = load_registry(folder)
     with shop.connect(Role.OPERATE) as conn:
         publish_cell(conn, registry.by_name[name], by="test")
-        publish_floor(conn, shop.workspace_id(conn), parse_floor(FLOOR.format(name=name), "floor.yaml"), registry, by="test")
+        publish_floor(conn, shop.workspace_id(conn), parse_floor(FLOOR.format(name=name) + flow, "floor.yaml"), registry, by="test")
     return registry
 
 

@@ -163,9 +163,9 @@ def _tell(found: dict[str, Any]) -> None:
     if found["as_of"]:
         click.echo(f"  ages count from {cell(found['as_of'])}")
     if found["is_unread"]:
-        click.echo(
-            "  its intake is gone: type the same `shopfloor intake` again, it goes on from there; else it is ended after ten minutes"
-        )
+        from queues.board.waits import how_to_complete
+
+        click.echo(f"  its intake is gone: {how_to_complete(is_stream=found['is_stream'])}; after ten minutes the batch is ended")
     if found["error"]:
         click.echo(f"  ended early: {printable(found['error'])}")
     click.echo(

@@ -41,7 +41,7 @@ def intake(file: str, **options: Any) -> None:
 
     wanted = _wanted(file, options)
     options["is_table"] = (options["kind"] or file.lower().removesuffix(".gz").rpartition(".")[2]) in ("csv", "tsv")
-    limit = reject_limit(options["max_rejects"]) if options["max_rejects"] else None
+    limit = reject_limit(options["max_rejects"]) if options["max_rejects"] is not None else None
     # What the parts log is for services; a person gets one line of our own.
     configure("error")
     with session(Role.INTAKE, needs="submitter") as here:
@@ -77,7 +77,7 @@ def _wanted(file: str, options: dict[str, Any]) -> Any:
     if file == STANDARD_INPUT and needs_two_passes and not options["dry_run"]:
         raise BadInput("standard input can be read only once: --strict and --expect-rows need a file", hint="save it to a file first")
     casts = dict(_cast(text) for text in options["casts"])
-    as_of = _instant(options["as_of"]) if options["as_of"] else None
+    as_of = _instant(options["as_of"]) if options["as_of"] is not None else None
     return FromFile(file, options["kind"], casts, as_of, options["strict"], options["expect_rows"])
 
 
@@ -94,12 +94,15 @@ def _instant(text: str) -> Any:
     from datetime import datetime
 
     from contracts.errors import BadInput
+    from contracts.instants import RANGE, BeyondRangeError, parse_instant
 
     try:
-        at = datetime.fromisoformat(text)
+        at = parse_instant(text) if datetime.fromisoformat(text).tzinfo else None
+    except BeyondRangeError:
+        raise BadInput(f"--as-of {text[:40]!r}: expected an instant from {RANGE}") from None
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None:
+    if at is None:
         raise BadInput(f"--as-of {text[:40]!r}: expected an instant with its offset, such as 2026-01-31T12:00:00Z")
     return at
 

@@ -147,9 +147,11 @@ def _say_attention(board: "Board", broker: str | None) -> None:
         oldest = f", oldest {age(board.oldest_dead_seconds)}"
         letters = f"{board.dead:,} dead letter{'' if board.dead == 1 else 's'}{oldest}"
         click.echo(_paint(f"  dead     {letters}  →  shopfloor dead list", "red"))
+    from queues.board.waits import how_to_complete
+
     for batch in board.unread:
         gone = f"{printable(batch['source'])} has had no reader for {age(batch['seconds'])}, {batch['rows_read']:,} rows are in"
-        click.echo(_paint(f"  intake   {gone}  →  type its `shopfloor intake` again: it goes on from there", "red"))
+        click.echo(_paint(f"  intake   {gone}  →  {how_to_complete(is_stream=batch['is_stream'])}", "red"))
     if board.is_abandoned and not any(lane.stalled for lane in board.lanes):
         click.echo(_paint("  workers  no worker runs: approvals will not be applied  →  shopfloor up", "red"))
     if board.sweeper == "late":

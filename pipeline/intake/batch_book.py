@@ -1,4 +1,4 @@
-"""The book of a batch: its row while a source is read, who is writing it, and where a killed intake goes on."""
+"""The row of a batch while its source is read: its counts, who is writing it, and where a killed intake goes on."""
 
 import time
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from psycopg.rows import class_row
 from contracts.errors import Conflict
 from contracts.identity import new_id
 from pipeline.intake.sources import BadRow
@@ -43,20 +44,35 @@ class Origin:
     floor_id: UUID
     source: str
     identity: str | None
-    """Equal for the same unchanged file read in the same way; None for a stream, which cannot be taken up again."""
+    """Equal for the same unchanged file read in the same way; None for a stream, which cannot be read again."""
     submitter: str
 
 
-_LEFT = """
-SELECT id FROM batches WHERE workspace_id = %s AND flow = %s AND source_identity = %s AND floor_id = %s AND state = 'reading'
- ORDER BY created_at DESC LIMIT 3
+_READING = """
+SELECT id
+  FROM batches
+ WHERE workspace_id = %s
+   AND flow = %s
+   AND source_identity = %s
+   AND floor_id = %s
+   AND state = 'reading'
+ ORDER BY created_at DESC
+ LIMIT 3
 """
-_ACCOUNT = """
-SELECT id, rows_read, accepted, rejected, duplicate, context, superseded FROM batches WHERE id = %s AND state = 'reading'
+_COUNTS = """
+SELECT id AS batch_id, rows_read AS rows, accepted, rejected, duplicate, context, superseded, rows_read AS resumed_at
+  FROM batches
+ WHERE id = %s
+   AND state = 'reading'
 """
-_FIRST_REJECTS = """
-SELECT row_no, line, byte_offset, code, field, message FROM batch_rows
- WHERE batch_id = %s AND outcome = 'rejected' AND row_no > %s ORDER BY row_no LIMIT %s
+_REJECTS = """
+SELECT row_no, line, byte_offset, code, field, message, '' AS excerpt
+  FROM batch_rows
+ WHERE batch_id = %s
+   AND outcome = 'rejected'
+   AND row_no > %s
+ ORDER BY row_no
+ LIMIT %s
 """
 
 
@@ -90,18 +106,16 @@ def _resume(conn: Connection, origin: Origin) -> Report | None:
     if origin.identity is None:
         return None
     with transaction(conn, origin.workspace):
-        left = conn.execute(_LEFT, [origin.workspace, origin.flow, origin.identity, origin.floor_id]).fetchall()
+        left = conn.execute(_READING, [origin.workspace, origin.flow, origin.identity, origin.floor_id]).fetchall()
     deadline = time.monotonic() + _LET_GO_SECONDS
     for (batch,) in left:
         if not _hold(conn, batch, until=deadline):
             continue  # its intake lives: ours is another batch, and its rows will be duplicates
         with transaction(conn, origin.workspace):
             # Read under the hold: its writer may have ended it in between.
-            row = conn.execute(_ACCOUNT, [batch]).fetchone()
-            if row is not None:
-                report = Report(*row)
-                report.resumed_at = report.rows
-                report.first_rejects = [_as_bad_row(*bad) for bad in conn.execute(_FIRST_REJECTS, [batch, 0, FIRST_REJECTS]).fetchall()]
+            report = conn.cursor(row_factory=class_row(Report)).execute(_COUNTS, [batch]).fetchone()
+            if report is not None:
+                report.first_rejects = conn.cursor(row_factory=class_row(BadRow)).execute(_REJECTS, [batch, 0, FIRST_REJECTS]).fetchall()
                 return report
         conn.execute("SELECT pg_advisory_unlock(%s)", [_key(batch)])
     return None
@@ -117,22 +131,25 @@ def _hold(conn: Connection, batch: UUID, *, until: float) -> bool:
         time.sleep(0.05)
 
 
+STREAM = "stream"
+"""How the identity of a batch begins whose source cannot be read again."""
+_NEW_TRIGGER = "INSERT INTO triggers (id, workspace_id, kind, source, actor) VALUES (%s, %s, 'batch', %s, %s)"
+_NEW_BATCH = """
+INSERT INTO batches (id, workspace_id, trigger_id, floor_id, flow, source, source_identity, submitter)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+
 def _begin(conn: Connection, origin: Origin) -> Report:
     trigger, batch = new_id(), new_id()
     conn.execute("SELECT pg_advisory_lock(%s)", [_key(batch)])
     with transaction(conn, origin.workspace):
+        conn.execute(_NEW_TRIGGER, [trigger, origin.workspace, origin.source, origin.submitter])
+        identity = origin.identity or f"{STREAM} {batch}"
         conn.execute(
-            "INSERT INTO triggers (id, workspace_id, kind, source, actor) VALUES (%s, %s, 'batch', %s, %s)",
-            [trigger, origin.workspace, origin.source, origin.submitter],
+            _NEW_BATCH,
+            [batch, origin.workspace, trigger, origin.floor_id, origin.flow, origin.source, identity, origin.submitter],
         )
-        conn.execute(
-            "INSERT INTO batches (id, workspace_id, trigger_id, floor_id, flow, source, source_identity, submitter) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                batch, origin.workspace, trigger, origin.floor_id, origin.flow, origin.source, origin.identity or f"stream {batch}",
-                origin.submitter,
-            ],
-        )  # fmt: skip
     return Report(batch)
 
 
@@ -141,23 +158,27 @@ def rejects_of(conn: Connection, workspace: UUID, batch: UUID) -> Iterator[BadRo
     after = 0
     while True:
         with transaction(conn, workspace):
-            page = conn.execute(_FIRST_REJECTS, [batch, after, 1000]).fetchall()
-        yield from (_as_bad_row(*row) for row in page)
+            page = conn.cursor(row_factory=class_row(BadRow)).execute(_REJECTS, [batch, after, 1000]).fetchall()
+        yield from page
         if len(page) < 1000:
             return
-        after = page[-1][0]
+        after = page[-1].row_no
 
 
-def _as_bad_row(row_no: int, line: int, byte_offset: int, code: str, field: str, message: str) -> BadRow:
-    return BadRow(row_no, line, byte_offset, code, field, message, "")
-
-
-# Counts on from where this intake believes the batch to stand: of two writers, one finds no such row.
+# Counts on from where this intake believes the batch to be: of two writers, one finds no such row.
 _NOTE = """
 UPDATE batches
-   SET rows_read = rows_read + %s, accepted = accepted + %s, rejected = rejected + %s, duplicate = duplicate + %s,
-       context = context + %s, superseded = superseded + %s, as_of = greatest(as_of, %s), read_at = clock()
- WHERE id = %s AND state = 'reading' AND rows_read = %s
+   SET rows_read = rows_read + %s,
+       accepted = accepted + %s,
+       rejected = rejected + %s,
+       duplicate = duplicate + %s,
+       context = context + %s,
+       superseded = superseded + %s,
+       as_of = greatest(as_of, %s),
+       read_at = clock()
+ WHERE id = %s
+   AND state = 'reading'
+   AND rows_read = %s
 """
 
 
@@ -169,7 +190,7 @@ def note_chunk(conn: Connection, report: Report, done: Report, as_of: datetime |
     row = conn.execute("SELECT state, rows_read FROM batches WHERE id = %s", [report.batch_id]).fetchone()
     seen = f"is {row[0]} at row {row[1]}" if row else "is gone"
     raise Conflict(
-        f"batch {report.batch_id} {seen}, and this intake stands at row {report.rows}: nothing after that was taken in",
+        f"batch {report.batch_id} {seen}, and this intake is at row {report.rows}: nothing after that was taken in",
         hint=f"shopfloor batch show {report.batch_id}",
         code="batch.moved_on",
     )
@@ -186,32 +207,45 @@ def add_chunk(report: Report, done: Report) -> None:
     report.first_rejects += done.first_rejects[: FIRST_REJECTS - len(report.first_rejects)]
 
 
+_END = """
+UPDATE batches
+   SET state = %s, error = %s, finished_at = clock(), source_sha256 = decode(%s, 'hex')
+ WHERE id = %s
+   AND state = 'reading'
+"""
+
+
 def end_batch(conn: Connection, workspace: UUID, report: Report, *, state: str, error: str, sha256: str | None) -> None:
     """Record how the batch ended: `complete`, or `failed` and why."""
     with transaction(conn, workspace):
-        conn.execute(
-            "UPDATE batches SET state = %s, error = %s, finished_at = clock(), source_sha256 = decode(%s, 'hex') "
-            "WHERE id = %s AND state = 'reading'",
-            [state, error[:500], sha256, report.batch_id],
-        )
+        conn.execute(_END, [state, error[:500], sha256, report.batch_id])
 
 
-_LAPSED = "SELECT id FROM batches WHERE state = 'reading' AND read_at < clock() - make_interval(secs => %s) ORDER BY id LIMIT 100"
+_ABANDONED = """
+SELECT id
+  FROM batches
+ WHERE state = 'reading'
+   AND read_at < clock() - make_interval(secs => %s)
+ ORDER BY id
+ LIMIT 100
+"""
+_FAIL = """
+UPDATE batches
+   SET state = 'failed', error = 'its intake went away and did not come back', finished_at = clock()
+ WHERE id = %s
+   AND state = 'reading'
+"""
 
 
 def fail_abandoned(conn: Connection, *, seconds: float) -> int:
-    """End batches whose intake has been gone for `seconds`, so that what they hold back may start; return how many.
+    """End batches whose intake has been gone for `seconds`, so that what waits for them may start; return how many.
 
-    A batch whose intake lives is let be, however slow its source: its session holds the batch.
+    A batch whose intake lives is left alone, however slow its source: its session holds the batch.
     """
     ended = 0
     with transaction(conn, None):
-        for (batch,) in conn.execute(_LAPSED, [seconds]).fetchall():
+        for (batch,) in conn.execute(_ABANDONED, [seconds]).fetchall():
             row = conn.execute("SELECT pg_try_advisory_xact_lock(%s)", [_key(batch)]).fetchone()
             if row and row[0]:
-                ended += conn.execute(
-                    "UPDATE batches SET state = 'failed', error = 'its intake went away and did not come back', finished_at = clock() "
-                    "WHERE id = %s AND state = 'reading'",
-                    [batch],
-                ).rowcount
+                ended += conn.execute(_FAIL, [batch]).rowcount
     return ended

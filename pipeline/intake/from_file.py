@@ -1,4 +1,4 @@
-"""Opening an intake: which flow, pod, shape and contract the rows of a source are held to, and whether the source is whole."""
+"""Open an intake: which flow, pod, shape and contract the rows of a source are held to, and whether the source is whole."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -123,6 +123,8 @@ def _refuse_own_rejects(intake: Intake, wanted: FromFile) -> None:
 
 def only_flow(floor: Floor, wanted: str | None) -> str:
     """Return the flow that is meant: the named one, or the only one. Raises BadInput when it has to be named."""
+    if wanted is not None and not wanted.strip():
+        raise BadInput("--flow is empty: expected the name of a flow, or no --flow at all", code="input.empty")
     if wanted:
         return wanted
     if len(floor.flows) == 1:

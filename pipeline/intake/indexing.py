@@ -1,4 +1,4 @@
-"""Indexing: the text of accepted rows, where cells and reviewers search it."""
+"""Index the text of accepted rows, where cells and reviewers search it."""
 
 import json
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from contracts.envelope import ENVELOPE_KIND
 from contracts.errors import Conflict, NotFound
 from queues.database import Connection, transaction
-from queues.predicates import UNREAD
+from queues.predicates import IS_STREAM, UNREAD
 
 PAGE_ROWS = 2000
 """Rows of one page of results: what a reader holds in memory."""
@@ -18,8 +18,10 @@ _POLL_SECONDS = (0.1, 0.2, 0.5, 1.0)
 _LIST = """
 SELECT id, flow, state, source, rows_read AS rows, accepted, rejected, duplicate, context, submitter, as_of, created_at,
        finished_at, error FROM batches
- WHERE workspace_id = ANY (workspaces_in_use()) AND (%(after)s::uuid IS NULL OR id < %(after)s)
- ORDER BY id DESC LIMIT %(limit)s
+ WHERE workspace_id = ANY (workspaces_in_use())
+   AND (%(after)s::uuid IS NULL OR (created_at, id) < (SELECT created_at, id FROM batches WHERE id = %(after)s))
+ ORDER BY created_at DESC, id DESC
+ LIMIT %(limit)s
 """
 
 
@@ -30,7 +32,7 @@ def list_batches(conn: Connection, workspace: UUID, *, limit: int = 100, after: 
 
 _BATCH = f"""
 SELECT b.id, b.flow, b.state, b.source, b.source_sha256, b.rows_read AS rows, b.accepted, b.rejected, b.duplicate,
-       b.context, b.submitter, b.as_of, b.created_at, b.finished_at, b.error, b.floor_id, ({UNREAD}) AS is_unread,
+       b.context, b.submitter, b.as_of, b.created_at, b.finished_at, b.error, b.floor_id, ({UNREAD}) AS is_unread, ({IS_STREAM}) AS is_stream,
        extract(epoch FROM coalesce(b.finished_at, b.read_at) - b.created_at)::float8 AS intake_seconds
   FROM batches b WHERE b.id = %(batch)s
 """

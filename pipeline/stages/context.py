@@ -13,6 +13,7 @@ from artifacts.blobs import BlobStore, send_body_query, verified_bodies
 from contracts.attempts import Ceilings
 from contracts.errors import BadContract, NotFound, ShopfloorError, Unavailable
 from contracts.floor import Floor, parse_floor
+from contracts.instants import as_text
 from contracts.language import Contract, parse_contract
 from contracts.lifecycle import Stage
 from pipeline.stages.pace import Pace
@@ -154,7 +155,7 @@ class StageContext:
         for batch_id, floor_id, as_of, is_read, floor in reading.batches:
             if floor_id not in self._floors:
                 self._floors[floor_id] = parse_floor(floor.decode(), f"floor {floor_id}")
-            self._batches[batch_id] = Batch(floor_id, iso(as_of), is_read)
+            self._batches[batch_id] = Batch(floor_id, as_text(as_of), is_read)
         self._autonomy, self.is_unrestricted = reading.autonomy, reading.is_unrestricted
         works = []
         for item in claim.items:
@@ -214,8 +215,3 @@ def is_true(cursor: Cursor[Any]) -> bool:
     """Return the one truth value that a statement answered with."""
     row = cursor.fetchone()
     return bool(row and row[0])
-
-
-def iso(at: datetime) -> str:
-    """Return an aware instant as `YYYY-MM-DDTHH:MM:SSZ`."""
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

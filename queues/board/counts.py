@@ -7,7 +7,7 @@ from uuid import UUID
 from psycopg.rows import class_row, dict_row
 from queues.database import Connection, transaction
 from queues.pauses import Pause, active_pauses
-from queues.predicates import ALIVE, AT_LIMIT, DUE, OVER_RATE, PAUSED, SERVED, SILENT, UNREAD
+from queues.predicates import ALIVE, AT_LIMIT, DUE, IS_STREAM, OVER_RATE, PAUSED, SERVED, SILENT, UNREAD
 
 WINDOW_MINUTES = 5
 """What `finished`, `failed`, `returned` and `net_flow` look back over."""
@@ -141,6 +141,7 @@ SELECT b.id,
        b.flow,
        b.source,
        b.rows_read,
+       {IS_STREAM} AS is_stream,
        extract(epoch FROM clock() - b.read_at)::float8 AS seconds
   FROM batches b
  WHERE {UNREAD}

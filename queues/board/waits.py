@@ -4,7 +4,7 @@ from typing import Any
 
 from queues.board.endings import Explanation, format_duration, one_row
 from queues.database import Connection
-from queues.predicates import UNCONFIRMED, UNREAD
+from queues.predicates import IS_STREAM, UNCONFIRMED, UNREAD
 
 _PROPOSAL = """
 SELECT p.id, p.action, p.target, p.adapter, p.state, p.expires_at, c.tier, c.needed, c.state AS clearance, c.due_at,
@@ -86,8 +86,18 @@ def explain_unknown(conn: Connection, row: dict[str, Any]) -> Explanation:
 
 
 _BATCH = f"""
-SELECT b.state, b.rows_read, b.finished_at, ({UNREAD}) AS unread, extract(epoch FROM clock() - b.read_at)::float8 AS seconds FROM batches b WHERE b.id = %s::uuid
+SELECT b.state, b.rows_read, b.finished_at, ({UNREAD}) AS unread, ({IS_STREAM}) AS is_stream,
+       extract(epoch FROM clock() - b.read_at)::float8 AS seconds
+  FROM batches b
+ WHERE b.id = %s::uuid
 """
+
+
+def how_to_complete(*, is_stream: bool) -> str:
+    """Return what a person does about a batch whose intake is gone before its last row."""
+    if is_stream:
+        return "its rows came from standard input: give all of them to a new intake, those that are in count as duplicates"
+    return "type the same `shopfloor intake` again, it goes on from there"
 
 
 def explain_dependency(conn: Connection, row: dict[str, Any]) -> Explanation:
@@ -102,7 +112,7 @@ def explain_dependency(conn: Connection, row: dict[str, Any]) -> Explanation:
     if batch["unread"]:
         return Explanation(
             f"waits until batch {name} is complete: {batch['rows_read']} rows so far, and its intake has been gone for {format_duration(batch['seconds'])}",
-            "the same `shopfloor intake` goes on from there; if nobody types it, the batch is ended after ten minutes and what is in starts",
+            f"{how_to_complete(is_stream=batch['is_stream'])}; after ten minutes the batch is ended and what is in starts",
             None,
             (f"shopfloor batch show {name}",),
         )

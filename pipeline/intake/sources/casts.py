@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 
 from contracts.errors import BadInput
 from contracts.excerpts import printable
+from contracts.instants import RANGE, BeyondRangeError, parse_instant
 from pipeline.intake.sources.json_text import parse_text
 from pipeline.intake.sources.rows import Problem
 
@@ -71,7 +71,9 @@ def _to_instant(text: str, _depth: int) -> object:
         return _unfit(text, "a date and time with its offset, such as 2024-02-29T08:00:00Z")
     try:
         # Fractions are cut for the check only: datetime holds six digits.
-        datetime.fromisoformat(_FRACTION.sub("", text).upper().replace(" ", "T"))
+        parse_instant(_FRACTION.sub("", text).upper().replace(" ", "T"))
+    except BeyondRangeError:
+        return _unfit(text, f"a date and time from {RANGE}")
     except ValueError:
         return _unfit(text, "a date and time that exists")
     return text

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from contracts.errors import BadSource
@@ -104,10 +105,10 @@ def read_header(piece: Piece | None, *, delimiter: str, name: str, limits: Limit
                 f"column {number} of {name} has no name; the header is: {printable(', '.join(fields), 200)}",
                 hint="expected a name for every column in the first line",
             )
-    twice = [column for column in dict.fromkeys(fields) if fields.count(column) > 1]
-    if twice:
+    repeated = first_repeated(fields)
+    if repeated is not None:
         raise BadSource(
-            f"the header of {name} names '{printable(twice[0])}' {fields.count(twice[0])} times",
+            f"the header of {name} names '{printable(repeated)}' {fields.count(repeated)} times",
             hint="rename one of the columns: every name may be there once",
         )
     other = next((c for c in ";\t|," if c in fields[0] and c != delimiter), "") if len(fields) == 1 else ""
@@ -118,6 +119,11 @@ def read_header(piece: Piece | None, *, delimiter: str, name: str, limits: Limit
             hint="name a file with tabs .tsv, or convert it to commas",
         )
     return fields
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Return the first name that is there more than once; None when all differ."""
+    return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
 def record_parser(columns: list[str], casts: Mapping[str, str], *, delimiter: str, name: str, depth: int) -> Parse:

@@ -14,7 +14,7 @@ from console.benchmarks.reference import FLOOR
 from contracts.errors import BadInput, BadSource, Conflict
 from contracts.lifecycle import Role
 from pipeline.floors.publish import publish_floor, read_floor
-from pipeline.intake import arrivals
+from pipeline.intake import arrivals, storing
 from pipeline.intake import chunks as chunks_module
 from pipeline.intake import intake as intake_module
 from pipeline.intake.batch_book import fail_abandoned
@@ -213,7 +213,7 @@ def test_a_newer_revision_voids_an_approval_that_was_not_carried_out(approved: R
 def test_a_newer_revision_waits_a_moment_for_an_apply_and_is_then_turned_away(
     approved: Road, admin: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake_module, "_PATIENT_TRIES", 2)
+    monkeypatch.setattr(storing, "_PATIENT_TRIES", 2)
     lease(approved.worker(Role.APPLY), "apply.tracker")
 
     report = approved.take_in([newer(1), issue(77)], as_of=LATER)
@@ -299,7 +299,7 @@ def test_rejects_of_before_a_stop_are_written_to_another_file_too(road: Road, tm
 @pytest.mark.usefixtures("small_chunks")
 def test_rejects_that_a_kill_left_before_its_commit_are_not_doubled(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, rejects = write(tmp_path / "rows.jsonl", *MIXED), tmp_path / "rejects.jsonl"
-    write_rejects = intake_module._write_rejects
+    write_rejects = storing.write_rejects
     left = [2]
 
     def killed(*arguments: Any) -> None:
@@ -308,12 +308,12 @@ def test_rejects_that_a_kill_left_before_its_commit_are_not_doubled(road: Road, 
         if not left[0]:
             raise Stopped  # the lines are on disk, the chunk is not committed
 
-    monkeypatch.setattr(intake_module, "_write_rejects", killed)
+    monkeypatch.setattr(storing, "write_rejects", killed)
     with pytest.raises(Stopped):
         take(road, path, rejects=str(rejects))
     assert batches(road.shop) == [("reading", 4, 3, 1, 0)]
     assert len(rejects.read_text(encoding="ascii").splitlines()) == 3
-    monkeypatch.setattr(intake_module, "_write_rejects", write_rejects)
+    monkeypatch.setattr(storing, "write_rejects", write_rejects)
     take(road, path, rejects=str(rejects))
     assert [json.loads(line)["row_no"] for line in rejects.read_text(encoding="ascii").splitlines()] == [2, 5, 8, 11, 14, 17]
 
@@ -420,7 +420,7 @@ def test_a_chunk_that_meets_another_intake_decides_again(
             road.take_in([issue(1)])  # another intake commits between our look and our insert
         return found
 
-    monkeypatch.setattr(intake_module, "known_orders", looked)
+    monkeypatch.setattr(storing, "known_orders", looked)
     report = take(road, write(tmp_path / "rows.jsonl", issue(1), issue(2), {"number": 3}))
     assert (report.accepted, report.duplicate, report.rejected) == (1, 1, 1)
     assert len(road.items()) == 2
@@ -430,7 +430,7 @@ def test_intakes_that_never_get_through_say_so(road: Road, tmp_path: Path, monke
     def collide(*_: Any, **__: Any) -> None:
         raise psycopg.errors.UniqueViolation
 
-    monkeypatch.setattr(intake_module, "admit", collide)
+    monkeypatch.setattr(storing, "admit", collide)
     with pytest.raises(Conflict, match="other intakes keep taking the same subjects"):
         take(road, write(tmp_path / "rows.jsonl", issue(1)))
     assert batches(road.shop) == [("reading", 0, 0, 0, 0)]
@@ -442,7 +442,7 @@ def test_a_chunk_is_written_whole_or_not_at_all(road: Road, admin: Connection, t
     def broken(*_: Any, **__: Any) -> None:
         raise Stopped
 
-    monkeypatch.setattr(intake_module, "note_chunk", broken)
+    monkeypatch.setattr(storing, "note_chunk", broken)
     with pytest.raises(Stopped):
         take(road, write(tmp_path / "rows.jsonl", issue(1), merged(2, fixes=1)))
     after = written(admin)
@@ -483,7 +483,7 @@ def test_any_other_limit_of_rejects_is_refused(text: str) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_an_intake_stops_at_the_chunk_that_has_too_many_rejects(road: Road, tmp_path: Path) -> None:
     rows = [issue(1), issue(2), issue(3), issue(4), *({"number": n} for n in range(4)), *(issue(n) for n in range(5, 20))]
-    with pytest.raises(BadInput, match="stopped after row 8; the 4 accepted before stand"):
+    with pytest.raises(BadInput, match="stopped after row 8; the 4 accepted before stay"):
         take(road, write(tmp_path / "rows.jsonl", *rows), max_rejects=RejectLimit(3))
     assert batches(road.shop) == [("failed", 8, 4, 4, 0)]
     assert {found["stage"] for found in road.items()} == {"route"}, "what was taken in is worked on"
