@@ -183,15 +183,15 @@ _FROM_QUEUE = """
 SELECT q.item_id AS id, o.subject_key AS subject, q.flow, coalesce(k.name, '') AS cell, q.lane, q.stage, q.state,
        s.reason, s.since, s.waiting_on, CASE WHEN q.state = 'ready' THEN q.due_at END AS due_at, i.batch_id,
        i.payload_sha256
-  FROM queue q {standing}
+  FROM queue q {reasons}
   JOIN items i ON i.id = q.item_id JOIN orders o ON o.id = q.order_id LEFT JOIN contracts k ON k.id = q.contract_id
  WHERE {where} ORDER BY q.item_id LIMIT %(limit)s
 """
 _IDS_FROM_QUEUE = """
 SELECT q.item_id FROM queue q JOIN items i ON i.id = q.item_id
-  {standing} WHERE {where} ORDER BY q.item_id LIMIT %(limit)s
+  {reasons} WHERE {where} ORDER BY q.item_id LIMIT %(limit)s
 """
-_STANDING = "CROSS JOIN LATERAL (SELECT * FROM standing t WHERE t.item_id = q.item_id OFFSET 0) s"
+_REASONS = "CROSS JOIN LATERAL (SELECT * FROM item_reasons t WHERE t.item_id = q.item_id OFFSET 0) s"
 _FROM_ARCHIVE = """
 SELECT q.item_id AS id, o.subject_key AS subject, q.flow, coalesce(k.name, '') AS cell, q.lane, q.stage, q.state,
        NULL AS reason, q.archived_at AS since, '' AS waiting_on, NULL AS due_at, i.batch_id, i.payload_sha256,
@@ -215,7 +215,7 @@ def list_items(conn: Connection, wanted: Filter, *, limit: int, after: UUID | No
     `after` is the last id of the page before. Call inside a transaction over the workspace.
     """
     where, values = _narrowed(wanted, after)
-    statement = (_FROM_ARCHIVE if wanted.archived else _FROM_QUEUE).format(where=where, standing=_STANDING)
+    statement = (_FROM_ARCHIVE if wanted.archived else _FROM_QUEUE).format(where=where, reasons=_REASONS)
     with conn.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement, values | {"limit": limit}).fetchall()
 
@@ -223,7 +223,7 @@ def list_items(conn: Connection, wanted: Filter, *, limit: int, after: UUID | No
 def list_ids(conn: Connection, wanted: Filter, *, limit: int) -> list[UUID]:
     """Return up to `limit` ids of items on the line, oldest first, without asking each row why it stands there."""
     where, values = _narrowed(wanted)
-    statement = _IDS_FROM_QUEUE.format(where=where, standing=_STANDING if wanted.reason else "")
+    statement = _IDS_FROM_QUEUE.format(where=where, reasons=_REASONS if wanted.reason else "")
     return [item for (item,) in conn.execute(statement, values | {"limit": limit})]
 
 

@@ -1,6 +1,6 @@
 """The conditions under which a ready item may start, written once.
 
-Claiming (claims.py) and the explanation of waiting (the view `standing`) are built from these texts, so
+Claiming (claims.py) and the explanation of waiting (the view `item_reasons`) are built from these texts, so
 that what an operator reads is what the scheduler does. Each is an SQL expression over a queue row `q`.
 """
 

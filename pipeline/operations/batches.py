@@ -135,7 +135,7 @@ def _still_open(conn: Connection, workspace: UUID, batch_id: UUID, seconds: floa
 _RESULTS = """
 SELECT r.row_no, r.line, r.subject_key AS subject, r.outcome, r.code, r.field, r.message, r.order_id, o.revision,
        o.state AS order_state, coalesce(nullif(o.finding, ''), p.finding) AS finding, i.id AS item_id,
-       coalesce((SELECT coalesce(s.reason, s.state) FROM standing s WHERE s.item_id = i.id),
+       coalesce((SELECT coalesce(s.reason, s.state) FROM item_reasons s WHERE s.item_id = i.id),
                 (SELECT m.reason FROM moves m WHERE m.item_id = i.id ORDER BY m.no DESC LIMIT 1)) AS reason,
        a.sha256 AS artifact_sha256, p.id AS proposal_id, p.action, p.target, p.state AS proposal_state,
        x.state AS apply_state, x.finished_at AS applied_at

@@ -55,7 +55,7 @@ SELECT q.item_id, q.workspace_id, q.order_id, q.pod_id, q.lane, q.stage, q.state
        q.move_no, q.crashes, q.transients, q.throttles, q.contract_breaks, q.qa_rejects, q.drifts, q.rounds,
        s.reason, s.since, s.waiting_on, s.next_at, s.beat_at, clock() AS now, m.reason AS note, m.actor,
        (convert_from(k.body, 'UTF8')::json #> '{limits,attempts}') AS ceilings
-  FROM queue q JOIN standing s ON s.item_id = q.item_id
+  FROM queue q JOIN item_reasons s ON s.item_id = q.item_id
   LEFT JOIN moves m ON m.item_id = q.item_id AND m.no = q.move_no
   LEFT JOIN contracts k ON k.id = q.contract_id
  WHERE q.item_id = %s

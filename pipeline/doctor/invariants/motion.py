@@ -25,7 +25,7 @@ SELECT 12, 'item ' || q.item_id || ' in ' || q.stage || '/' || q.state || CASE
     WHEN q.state = 'waiting' THEN ': waits for ' || q.wait || ', and no clearance of its proposal is open or newly decided'
     WHEN q.due_at > clock() THEN ': is due at ' || q.due_at || ', more than a day ahead'
     ELSE ': due since ' || greatest(q.due_at, q.moved_at) || ', its lane ' || q.lane || ' is served, free and does not move' END
-  FROM queue q JOIN standing s ON s.item_id = q.item_id
+  FROM queue q JOIN item_reasons s ON s.item_id = q.item_id
   LEFT JOIN claims c ON c.id = q.claim_id
   LEFT JOIN newest p ON p.item_id = q.item_id AND q.wait IN ('approval', 'second_approval')
   LEFT JOIN clearances l ON l.proposal_id = p.id

@@ -212,7 +212,7 @@ def test_another_workspace_sees_none_of_it(road: Road, connect: Any) -> None:
 def test_the_board_counts_each_reason_as_the_scheduler_does(
     road: Road, board: Any, connect: Any, workspace: UUID, admin: Connection, clock: Clock
 ) -> None:
-    """One item for every reason that a queue can hold; the view `standing` judges each one alone, the board all at once."""
+    """One item for every reason that a queue can hold; the view `item_reasons` judges each one alone, the board all at once."""
     operate = connect(Role.OPERATE)
     road.take_in([issue(number) for number in range(1, 13)])
     leave(road, lease(road, batch=2), "escalate", wait=Wait.HUMAN, waiting_on="a person")
@@ -228,7 +228,7 @@ def test_the_board_counts_each_reason_as_the_scheduler_does(
 
     def judged() -> Counter[str]:
         with transaction(operate, workspace):
-            return Counter(dict(operate.execute("SELECT coalesce(reason, 'dead'), count(*) FROM standing GROUP BY 1").fetchall()))
+            return Counter(dict(operate.execute("SELECT coalesce(reason, 'dead'), count(*) FROM item_reasons GROUP BY 1").fetchall()))
 
     def shown() -> Counter[str]:
         seen = board()
