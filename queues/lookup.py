@@ -93,7 +93,7 @@ def _meant(name: str, rows: Sequence[_Row], *, exact: bool) -> Found | Shopfloor
     if not found:
         return NotFound(
             f"no item, order or subject {printable(name)!r} in this workspace",
-            hint="shopfloor items lists what is on the line; with --archived, what has ended",
+            hint="shopfloor items lists what is in progress; with --archived, what has ended",
         )
     several = [row for row in found if row.is_open]
     if exact and len(several) > 1:
@@ -210,7 +210,7 @@ _IMPLIES = {Reason.SILENT: "q.state = 'leased'", Reason.LEASED: "q.state = 'leas
 
 
 def list_items(conn: Connection, wanted: Filter, *, limit: int, after: UUID | None = None) -> list[dict[str, Any]]:
-    """Return up to `limit` items: those on the line oldest first, archived ones newest first.
+    """Return up to `limit` items: those in progress oldest first, archived ones newest first.
 
     `after` is the last id of the page before. Call inside a transaction over the workspace.
     """
@@ -221,7 +221,7 @@ def list_items(conn: Connection, wanted: Filter, *, limit: int, after: UUID | No
 
 
 def list_ids(conn: Connection, wanted: Filter, *, limit: int) -> list[UUID]:
-    """Return up to `limit` ids of items on the line, oldest first, without asking each row why it stands there."""
+    """Return up to `limit` ids of items in progress, oldest first, without asking why each one waits."""
     where, values = _narrowed(wanted)
     statement = _IDS_FROM_QUEUE.format(where=where, reasons=_REASONS if wanted.reason else "")
     return [item for (item,) in conn.execute(statement, values | {"limit": limit})]
@@ -236,9 +236,9 @@ def _narrowed(wanted: Filter, after: UUID | None = None) -> tuple[str, dict[str,
             values[name] = value
             where.append(f"q.{name} = %({name})s")
     if wanted.reason and wanted.archived:
-        raise BadInput("--reason goes with items on the line: what has ended waits for nothing", hint="shopfloor items --archived")
+        raise BadInput("--reason goes with items in progress: what has ended waits for nothing", hint="shopfloor items --archived")
     if wanted.stage and wanted.stage not in (names := [stage.value for stage in Stage if stage is not Stage.NONE]):
-        raise BadInput(f"{printable(wanted.stage)!r} is no stage: expected one of {', '.join(names)}")
+        raise BadInput(f"unknown stage {printable(wanted.stage)!r}; one of {', '.join(names)}")
     if wanted.reason:
         reason = reason_named(wanted.reason)
         values["reason"] = reason.value
@@ -257,16 +257,16 @@ def reason_named(text: str) -> Reason:
     try:
         return Reason(text)
     except ValueError:
-        raise BadInput(f"{printable(text)!r} is no reason: expected one of {', '.join(Reason)}") from None
+        raise BadInput(f"unknown reason {printable(text)!r}; one of {', '.join(Reason)}") from None
 
 
 def is_archived_state(state: str) -> bool:
-    """Return whether items of a state have left the line. Raises BadInput for a name that is no state."""
+    """Return whether items of a state have left the queue. Raises BadInput for an unknown state."""
     try:
         return State(state) in ARCHIVED
     except ValueError:
         names = ", ".join(state for state in State if state is not State.NONE)
-        raise BadInput(f"{printable(state)!r} is no state: expected one of {names}") from None
+        raise BadInput(f"unknown state {printable(state)!r}; one of {names}") from None
 
 
 _BATCH = "SELECT id FROM batches WHERE id BETWEEN %s AND %s ORDER BY id LIMIT 2"

@@ -5,12 +5,14 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from psycopg.rows import class_row
 from contracts.errors import BadInput, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import CLAIMABLE_STAGES, Stage
 from queues.audit import record_audit
 from queues.database import Connection, transaction
 from queues.lookup import find_item, is_flow
+from queues.predicates import COVERS
 
 KINDS = {
     "all": "everything, in every workspace",
@@ -58,7 +60,7 @@ def scope_of(conn: Connection, workspace: UUID, text: str) -> Scope:
     if text == "workspace":
         return Scope("workspace", str(workspace), workspace)
     if kind not in _NAMED or not name:
-        raise BadInput(f"{text[:80]!r} is no scope: expected {', '.join(KINDS)}", code="pause.scope")
+        raise BadInput(f"unknown scope {text[:80]!r}; one of {', '.join(KINDS)}", code="pause.scope")
     if kind in ("lane", "cell"):
         lane = _lane(kind, name)
         cell = lane.removeprefix("cell.")
@@ -76,7 +78,7 @@ def _lane(kind: str, name: str) -> str:
     plain = {stage.value for stage in CLAIMABLE_STAGES} - {Stage.APPLY.value, Stage.WORKCELL.value}
     if not _LANE.fullmatch(lane) or (head in parted) != bool(tail) or head not in parted | plain:
         raise BadInput(
-            f"{name[:80]!r} is no {kind}: expected {', '.join(sorted(plain))}, cell.NAME or apply.NAME",
+            f"unknown {kind} {name[:80]!r}; one of {', '.join(sorted(plain))}, cell.NAME or apply.NAME",
             code="pause.scope",
         )
     return lane
@@ -96,7 +98,7 @@ def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
 
 
 def _flow(conn: Connection, workspace: UUID, name: str) -> str:
-    """Return a flow of any floor that was ever in force: items of one that was dropped may still be on the line."""
+    """Return a flow of any floor that was ever in force: items of one that was dropped may still be in progress."""
     with transaction(conn, workspace):
         is_known = is_flow(conn, name)
     if not is_known:
@@ -119,9 +121,15 @@ def pause(conn: Connection, workspace: UUID, scope: Scope, *, why: str, by: str,
 
 
 _LIFT = """
-UPDATE pauses SET lifted_at = clock(), lifted_by = %s
- WHERE kind = %s AND scope = %s AND workspace_id IS NOT DISTINCT FROM %s
-   AND lifted_at IS NULL AND (until IS NULL OR until > clock()) RETURNING id
+UPDATE pauses
+   SET lifted_at = clock(),
+       lifted_by = %s
+ WHERE kind = %s
+   AND scope = %s
+   AND workspace_id IS NOT DISTINCT FROM %s
+   AND lifted_at IS NULL
+   AND (until IS NULL OR until > clock())
+RETURNING id
 """
 
 
@@ -133,24 +141,51 @@ def resume(conn: Connection, workspace: UUID, scope: Scope, *, by: str) -> int:
             [by, scope.kind, scope.value, scope.workspace_id],
         ).fetchall()
         if not lifted:
-            raise NotFound("no pause stands on this scope", hint="shopfloor pause list", code="pause.none")
+            raise NotFound("no active pause has exactly this scope", hint="shopfloor pause list", code="pause.none")
         about, payload = f"{scope.kind}:{scope.value}", f"{len(lifted)} lifted"
         record_audit(conn, scope.workspace_id, by=by, action="resume", about=about, payload=payload)
     return len(lifted)
 
 
-_ACTIVE = """
+_PAUSES = """
 SELECT p.id,
-       CASE p.kind WHEN 'all' THEN 'all' WHEN 'workspace' THEN 'workspace'
-         WHEN 'pod' THEN 'pod:' || coalesce(d.name, p.scope) WHEN 'cell' THEN 'cell:' || substr(p.scope, 6)
-         ELSE p.kind || ':' || p.scope END,
+       CASE p.kind
+         WHEN 'all' THEN 'all'
+         WHEN 'workspace' THEN 'workspace'
+         WHEN 'pod' THEN 'pod:' || coalesce(d.name, p.scope)
+         WHEN 'cell' THEN 'cell:' || substr(p.scope, 6)
+         ELSE p.kind || ':' || p.scope
+       END AS scope,
        p.why, p.actor, p.created_at, p.until
-  FROM pauses p LEFT JOIN pods d ON d.id::text = p.scope AND p.kind = 'pod'
- WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > clock()) ORDER BY p.created_at, p.id
+  FROM pauses p
+  LEFT JOIN pods d ON d.id::text = p.scope AND p.kind = 'pod'
+"""
+_ACTIVE = f"""
+{_PAUSES}
+ WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > clock())
+ ORDER BY p.created_at, p.id
+"""
+# Also those on the lane that an item whose proposal is open goes to when it is approved.
+_COVERING = f"""
+{_PAUSES}
+ WHERE EXISTS (
+   SELECT FROM queue i
+    CROSS JOIN LATERAL (
+      SELECT i.lane
+       UNION
+      SELECT 'apply.' || o.adapter FROM proposals o WHERE o.item_id = i.item_id AND o.state IN ('open', 'approved')) AS l (lane)
+    CROSS JOIN LATERAL (SELECT i.workspace_id, i.pod_id, i.order_id, i.item_id, i.flow, l.lane) q
+    WHERE i.item_id = %s AND {COVERS})
+ ORDER BY p.created_at, p.id
 """
 
 
 def active_pauses(conn: Connection, workspace: UUID) -> list[Pause]:
     """Return the pauses that hold now in a workspace, the oldest first, those on everything included."""
     with transaction(conn, workspace):
-        return [Pause(*row) for row in conn.execute(_ACTIVE).fetchall()]
+        return conn.cursor(row_factory=class_row(Pause)).execute(_ACTIVE).fetchall()
+
+
+def pauses_covering(conn: Connection, item_id: UUID) -> list[Pause]:
+    """Return the active pauses that cover an item where it is, or where its open proposal goes. Call inside a transaction."""
+    return conn.cursor(row_factory=class_row(Pause)).execute(_COVERING, [item_id]).fetchall()

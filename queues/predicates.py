@@ -4,11 +4,13 @@ Claiming (claims.py) and the explanation of waiting (the view `item_reasons`) ar
 that what an operator reads is what the scheduler does. Each is an SQL expression over a queue row `q`.
 """
 
-PAUSED = """EXISTS (SELECT FROM shopfloor.pauses p
-   WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > shopfloor.clock())
+COVERS = """p.lifted_at IS NULL AND (p.until IS NULL OR p.until > shopfloor.clock())
      AND (p.workspace_id IS NULL OR p.workspace_id = q.workspace_id)
      AND p.scope = CASE p.kind WHEN 'all' THEN 'all' WHEN 'workspace' THEN q.workspace_id::text WHEN 'pod' THEN q.pod_id::text
-       WHEN 'flow' THEN q.flow WHEN 'order' THEN q.order_id::text WHEN 'item' THEN q.item_id::text ELSE q.lane END)"""
+       WHEN 'flow' THEN q.flow WHEN 'order' THEN q.order_id::text WHEN 'item' THEN q.item_id::text ELSE q.lane END"""
+"""The pause `p` is active and covers the item."""
+
+PAUSED = f"EXISTS (SELECT FROM shopfloor.pauses p WHERE {COVERS})"
 """An active pause covers the item: everything, its workspace, pod, flow, lane, cell, order or itself."""
 
 DUE = "q.due_at <= shopfloor.clock()"

@@ -26,7 +26,7 @@ def explain_approval(conn: Connection, row: dict[str, Any]) -> Explanation:
         words = f"decided: the clearance of '{act}' is {proposal['clearance']}"
         return Explanation(words, "the sweeper moves it on within a second", None, (look, "shopfloor sweeper --once"))
     needed, had = proposal["needed"], proposal["approved_by"]
-    words = f"waits for {needed - len(had)} of {needed} approvals of '{act}' (tier {proposal['tier']})"
+    words = f"needs {needed} approval{'' if needed == 1 else 's'}, has {len(had)}: '{act}' (tier {proposal['tier']})"
     words += f"; approved by {', '.join(had)}" if had else ""
     if proposal["due_at"] and proposal["due_at"] < row["now"]:
         words += f"; overdue for {format_duration((row['now'] - proposal['due_at']).total_seconds())}"
@@ -34,7 +34,7 @@ def explain_approval(conn: Connection, row: dict[str, Any]) -> Explanation:
     return Explanation(
         words,
         f"{'another' if had else 'a'} reviewer decides: approved it goes to lane apply.{proposal['adapter']}; "
-        f"unanswered it gets a fresh look in {format_duration(left)}",
+        f"unanswered it expires in {format_duration(left)} and is then redone",
         proposal["expires_at"],
         (look, f"shopfloor review approve {proposal['id']}"),
     )
@@ -54,7 +54,7 @@ def explain_human(conn: Connection, row: dict[str, Any]) -> Explanation:
         words,
         "nothing, until somebody sends it back to its cell, makes it due again, or ends it",
         None,
-        (f"shopfloor show {item}", f"shopfloor rework {item}", f"shopfloor requeue {item}", f"shopfloor cancel {item}"),
+        (f"shopfloor show {item}", f"shopfloor rework {item} --why 'look again'", f"shopfloor requeue {item}", f"shopfloor cancel {item}"),
     )
 
 

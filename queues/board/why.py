@@ -1,9 +1,9 @@
-"""Why an item stands where it stands: who or what holds it, since when, what happens next, and what to type.
+"""Why an item is not moving: who or what holds it, since when, what happens next, and what to type.
 
 One sentence for each reason of the lifecycle, from the same rows and predicates that claiming reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -13,14 +13,19 @@ from psycopg.rows import dict_row
 from contracts.attempts import CEILINGS
 from contracts.lifecycle import Reason, State
 from queues.board.endings import Explanation, explain_archived, explain_dead, format_duration, one_row
+from queues.board.stalls import serve_command
 from queues.board.waits import explain_approval, explain_dependency, explain_human, explain_unknown
 from queues.database import Connection
+from queues.floors import lanes_in_force
 from queues.lookup import Found
 from queues.mover import COUNTERS
-from queues.pauses import active_pauses
+from queues.pauses import Pause, pauses_covering
 from queues.predicates import ALIVE, AT_LIMIT, SERVES
 
 _MOST_AHEAD = 10_000
+_PACE_MINUTES = 10
+_LEAST_MINUTES = 3
+"""Whole minutes that have to be known before a forecast is made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Why:
         return asdict(self)
 
 
-_STANDS = """
+_POSITION = """
 SELECT q.item_id, q.workspace_id, q.order_id, q.pod_id, q.lane, q.stage, q.state, q.fence, q.flow, q.priority, q.due_at,
        q.move_no, q.crashes, q.transients, q.throttles, q.contract_breaks, q.qa_rejects, q.drifts, q.rounds,
        s.reason, s.since, s.waiting_on, s.next_at, s.beat_at, clock() AS now, m.reason AS note, m.actor,
@@ -65,13 +70,15 @@ SELECT q.item_id, q.workspace_id, q.order_id, q.pod_id, q.lane, q.stage, q.state
 def why(conn: Connection, found: Found) -> Why:
     """Return why an item is not moving, or how it ended. Call inside a transaction over the workspace."""
     with conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(_STANDS, [found.item_id]).fetchone()
+        row = cursor.execute(_POSITION, [found.item_id]).fetchone()
     if row is None:
         row, said = explain_archived(conn, found.item_id)
     elif row["state"] == State.DEAD:
         said = explain_dead(conn, row)
     else:
         said = SENTENCES[Reason(row["reason"])](conn, row)
+        if row["state"] == State.WAITING:
+            said = _with_pauses(conn, row, said)
     return Why(
         item_id=found.item_id, order_id=found.order_id, subject=found.subject_key, lane=row["lane"], stage=row["stage"],
         state=row["state"], reason=row.get("reason"), since=row["since"],
@@ -102,25 +109,34 @@ def _silent(_conn: Connection, row: dict[str, Any]) -> Explanation:
 
 
 def _paused(conn: Connection, row: dict[str, Any]) -> Explanation:
-    covers = {
-        "all", "workspace", f"flow:{row['flow']}", f"order:{row['order_id']}", f"item:{row['item_id']}",
-        f"lane:{row['lane']}", row["lane"].replace("cell.", "cell:", 1), f"pod:{_pod(conn, row['pod_id'])}",
-    }  # fmt: skip
-    holding = [pause for pause in active_pauses(conn, row["workspace_id"]) if pause.scope in covers]
-    told = [f"{p.scope} by {p.actor} for {format_duration((row['now'] - p.created_at).total_seconds())}: {p.why!r}" for p in holding]
+    holding = pauses_covering(conn, row["item_id"])
     ends = [pause.until for pause in holding]
     last = None if None in ends else max((end for end in ends if end), default=None)
     return Explanation(
-        f"paused: {'; '.join(told) or 'by a pause that is being lifted'}",
+        f"paused: {_list_pauses(row, holding) or 'by a pause that is being lifted'}",
         f"it ends by itself in {format_duration((last - row['now']).total_seconds())}" if last else "it stays until somebody resumes it",
         last,
-        tuple(f"shopfloor resume {scope}" for scope in dict.fromkeys(pause.scope for pause in holding)),
+        _resumes(holding),
     )
 
 
-def _pod(conn: Connection, pod_id: UUID) -> str:
-    row = conn.execute("SELECT name FROM pods WHERE id = %s", [pod_id]).fetchone()
-    return str(row[0]) if row else str(pod_id)
+def _with_pauses(conn: Connection, row: dict[str, Any], waits: Explanation) -> Explanation:
+    """Add to what an item waits for the pauses that hold it afterwards."""
+    holding = pauses_covering(conn, row["item_id"])
+    if not holding:
+        return waits
+    words = f"{waits.words}; also paused: {_list_pauses(row, holding)}"
+    return waits._replace(words=words, next=f"{waits.next}; then the pause holds it", type=(*waits.type, *_resumes(holding)))
+
+
+def _list_pauses(row: dict[str, Any], holding: Sequence[Pause]) -> str:
+    return "; ".join(
+        f"{p.scope} by {p.actor} for {format_duration((row['now'] - p.created_at).total_seconds())}: {p.why!r}" for p in holding
+    )
+
+
+def _resumes(holding: Sequence[Pause]) -> tuple[str, ...]:
+    return tuple(f"shopfloor resume {scope}" for scope in dict.fromkeys(pause.scope for pause in holding))
 
 
 def _backoff(_conn: Connection, row: dict[str, Any]) -> Explanation:
@@ -184,19 +200,54 @@ def _slot(conn: Connection, row: dict[str, Any]) -> Explanation:
             (f"shopfloor contract show {last['contract']}", f"shopfloor cancel {row['item_id']}"),
         )
     seen = f"; {last['name']} did, last seen {format_duration(last['seconds'])} ago" if last else ""
-    serve = "shopfloor worker --lanes apply" if row["lane"].startswith("apply.") else "shopfloor up"
-    return Explanation(f"no live worker serves lane {row['lane']}{seen}", "nothing, until a worker for it starts", None, (serve,))
+    if row["lane"].startswith(("cell.", "apply.")) and row["lane"] not in lanes_in_force(conn):
+        return Explanation(
+            f"no flow of the floor in force uses lane {row['lane']}, so no worker serves it{seen}",
+            "nothing, until a floor with a flow that uses it is applied (shopfloor floor apply FILE), or somebody cancels it",
+            None,
+            (f"shopfloor cancel {row['item_id']}", "shopfloor floor show"),
+        )
+    return Explanation(
+        f"no live worker serves lane {row['lane']}{seen}", "nothing, until a worker for it starts", None, (serve_command(row["lane"]),)
+    )
 
 
+# Pods take turns: of every other pod as many items come first as of its own.
 _AHEAD = f"""
-SELECT (SELECT count(*) FROM (SELECT FROM queue b WHERE b.ready_lane = q.ready_lane AND b.workspace_id = q.workspace_id
-          AND b.pod_id = q.pod_id AND (b.priority, b.due_at, b.item_id) < (q.priority, q.due_at, q.item_id)
-          LIMIT {_MOST_AHEAD}) x) AS ahead,
-       (SELECT count(*) FROM workers w WHERE {SERVES}) AS workers,
-       (SELECT coalesce(sum(finished), 0) / 5.0 FROM lane_minutes m
-         WHERE m.lane = q.lane AND m.workspace_id = q.workspace_id
-           AND m.minute > clock() - interval '5 minutes')::float8 AS per_minute
-  FROM queue q WHERE q.item_id = %s
+WITH own AS (
+  SELECT q.*,
+         (SELECT count(*) FROM (
+            SELECT FROM queue b
+             WHERE b.ready_lane = q.ready_lane
+               AND b.workspace_id = q.workspace_id
+               AND b.pod_id = q.pod_id
+               AND (b.priority, b.due_at, b.item_id) < (q.priority, q.due_at, q.item_id)
+             LIMIT {_MOST_AHEAD}) x) AS ahead
+    FROM queue q
+   WHERE q.item_id = %s)
+SELECT q.ahead,
+       q.ahead + (
+         SELECT coalesce(sum(o.items), 0)
+           FROM pods p
+          CROSS JOIN LATERAL (
+            SELECT count(*) AS items FROM (
+              SELECT FROM queue b
+               WHERE b.ready_lane = q.ready_lane AND b.workspace_id = q.workspace_id AND b.pod_id = p.id
+               LIMIT q.ahead) y) o
+          WHERE p.workspace_id = q.workspace_id AND p.id <> q.pod_id)::bigint AS turns,
+       (SELECT count(*) FROM workers w WHERE {SERVES}) AS workers
+  FROM own q
+"""
+_PACE = f"""
+SELECT extract(epoch FROM date_trunc('minute', clock()) - m.minute)::int / 60 AS ago,
+       sum(m.finished)::int AS finished
+  FROM lane_minutes m
+ WHERE m.lane = %s
+   AND m.workspace_id = %s
+   AND m.minute >= date_trunc('minute', clock()) - interval '{_PACE_MINUTES} minutes'
+   AND m.minute < date_trunc('minute', clock())
+ GROUP BY m.minute
+HAVING sum(m.finished) > 0
 """
 
 
@@ -205,17 +256,27 @@ def _ready(conn: Connection, row: dict[str, Any]) -> Explanation:
     assert turn is not None
     serve = "1 worker serves" if turn["workers"] == 1 else f"{turn['workers']} workers serve"
     many = f"{turn['ahead']} or more" if turn["ahead"] == _MOST_AHEAD else str(turn["ahead"])
-    pace = (
-        f", about {format_duration(60 * turn['ahead'] / turn['per_minute'])} at the pace of the last 5 minutes"
-        if turn["per_minute"]
-        else ""
-    )
     return Explanation(
         f"{serve} lane {row['lane']}, {many} items ahead of it in its pod",
-        f"a worker takes it when its turn comes{pace}",
+        f"a worker takes it when its turn comes{_forecast(conn, row, turn['turns'])}",
         None,
         ("shopfloor status",),
     )
+
+
+def _forecast(conn: Connection, row: dict[str, Any], items: int) -> str:
+    """Return how long so many items take, by the slowest and the fastest whole minute of late; nothing when too few are known.
+
+    A minute counts from the second one in which the lane finished something: in the first it may have begun at the end.
+    """
+    finished: dict[int, int] = dict(conn.execute(_PACE, [row["lane"], row["workspace_id"]]))
+    known = [finished.get(ago, 0) for ago in range(1, max(finished, default=0))]
+    if len(known) < _LEAST_MINUTES or not max(known) or not items:
+        return ""
+    soonest = format_duration(60 * items / max(known))
+    latest = format_duration(60 * items / min(known)) if min(known) else "more"
+    span = f"about {soonest}" if soonest == latest else f"{soonest} to {latest}" if min(known) else f"{soonest} or more"
+    return f": {span} at the pace of the last {len(known)} minutes"
 
 
 SENTENCES: dict[Reason, Callable[[Connection, dict[str, Any]], Explanation]] = {

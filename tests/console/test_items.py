@@ -65,7 +65,7 @@ def test_why_answers_for_a_subject_an_item_and_an_order(road: Road, cli: Any) ->
     road.run()
     said = cli("why", "acme/widgets#1", "--json").json
     assert (said["reason"], said["words"]) == (
-        "approval", "waits for 1 of 1 approvals of 'close acme/widgets#1' (tier single)",
+        "approval", "needs 1 approval, has 0: 'close acme/widgets#1' (tier single)",
     )  # fmt: skip
     assert cli("why", said["item_id"], "--json").json["item_id"] == said["item_id"]
     text = cli("why", said["order_id"])

@@ -29,6 +29,7 @@ from queues.lookup import find_item
 from queues.mover import Planned, Route, perform
 from queues.pauses import pause, scope_of
 from tests.in_process import Clock, Road, issue, merged
+from tests.scripted_cells import strand
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes.catalogue import SHAPES
 
@@ -224,7 +225,7 @@ def test_approval_says_how_many_are_missing_and_for_what(road: Road, ask: Ask) -
     said = ask(1)
     assert (said.reason, said.words) == (
         "approval",
-        "waits for 1 of 1 approvals of 'close acme/widgets#1' (tier single)",
+        "needs 1 approval, has 0: 'close acme/widgets#1' (tier single)",
     )
     assert said.type[0].startswith("shopfloor review show ")
     assert "lane apply.tracker" in said.next
@@ -244,7 +245,7 @@ def test_second_approval_names_who_approved_already(road: Road, ask: Ask, connec
     answer(connect, workspace, admin, "bea", Answer.APPROVE)
     said = ask(1)
     assert said.reason == "second_approval"
-    assert said.words == "waits for 1 of 2 approvals of 'close acme/widgets#1' (tier dual); approved by bea"
+    assert said.words == "needs 2 approvals, has 1: 'close acme/widgets#1' (tier dual); approved by bea"
     assert said.next.startswith("another reviewer decides")
 
 
@@ -418,3 +419,42 @@ def test_another_workspace_does_not_find_it(road: Road, connect: Any) -> None:
 )
 def test_durations_are_said_in_the_unit_that_fits(seconds: float, said: str) -> None:
     assert format_duration(seconds) == said
+
+
+def test_work_of_a_cell_that_no_flow_uses_any_more_is_not_told_to_wait_for_a_worker(
+    road: Road, connect: Any, workspace: UUID, tmp_path: Path
+) -> None:
+    strand(road, workspace, tmp_path)
+    conn = connect(Role.READ)
+    with transaction(conn, workspace):
+        said = why(conn, find_item(conn, "a"))
+    assert said.words == "no flow of the floor in force uses lane cell.scripted, so no worker serves it"
+    assert said.type[0] == f"shopfloor cancel {said.item_id}"
+
+
+def test_a_pause_that_covers_an_item_in_approval_is_said_too(road: Road, ask: Ask, connect: Any, workspace: UUID) -> None:
+    road.take_in(FIXED)
+    road.run()
+    operate = connect(Role.OPERATE)
+    assert "paused" not in ask(1).words
+    pause(operate, workspace, scope_of(operate, workspace, "lane:apply.tracker"), why="freeze", by="ada")
+    said = ask(1)
+    assert said.words.startswith("needs 1 approval, has 0: ")
+    assert "; also paused: lane:apply.tracker by ada for 0 s: 'freeze'" in said.words
+    assert said.type[-1] == "shopfloor resume lane:apply.tracker"
+
+
+def test_a_forecast_is_a_range_of_whole_minutes_and_nothing_while_few_are_known(
+    road: Road, ask: Ask, admin: Connection, workspace: UUID
+) -> None:
+    road.take_in([issue(number) for number in range(1, 62)])
+    road.worker()
+    minute = "INSERT INTO shopfloor.lane_minutes (workspace_id, lane, minute, worker_id, finished) VALUES (%s, 'route', date_trunc('minute', shopfloor.clock()) - make_interval(mins => %s), %s, %s)"
+    for ago, finished in ((4, 1), (3, 10), (2, 30)):
+        admin.execute(minute, [workspace, ago, new_id(), finished])
+    admin.execute(minute, [workspace, 0, new_id(), 7])
+    assert ask(61).next == "a worker takes it when its turn comes: 2 min or more at the pace of the last 3 minutes"
+    admin.execute(minute, [workspace, 1, new_id(), 20])
+    assert ask(61).next == "a worker takes it when its turn comes: 2 min to 6 min at the pace of the last 3 minutes"
+    admin.execute("DELETE FROM shopfloor.lane_minutes WHERE minute < shopfloor.clock() - interval '200 s'")
+    assert ask(61).next == "a worker takes it when its turn comes"
