@@ -83,13 +83,13 @@ def publish(folder: Path, dry_run: bool, form: str) -> None:
       shopfloor contract publish workcells/issue_review --dry-run
     """
     from console.session import session
-    from pipeline.floors.publish import publish_cell, published_row
+    from pipeline.floors.publish import publish_cell, published_id
     from workcells.registry import load_cell
 
     cell = load_cell(folder)
     with session(Role.OPERATE, needs="author") as open_session:
         if dry_run:
-            new = published_row(open_session.conn, cell.contract) is None
+            new = published_id(open_session.conn, cell.contract) is None
         else:
             new = publish_cell(open_session.conn, cell, by=open_session.actor)
     if form == "json":

@@ -39,7 +39,8 @@ def check(file: Path | None, form: str) -> None:
     Example:
       shopfloor floor check floor.yaml
     """
-    from pipeline.floors.publish import BUILT_IN_FLOOR, check_floor, floor_file, read_floor
+    from pipeline.floors.check import check_floor
+    from pipeline.floors.publish import BUILT_IN_FLOOR, floor_file, read_floor
     from pipeline.startup.settings import load
     from pipeline.startup.setup import load_registry
 
@@ -100,7 +101,8 @@ def apply(file: Path, dry_run: bool, form: str) -> None:
     """
     from console.session import session
     from contracts.floor import parse_floor
-    from pipeline.floors.publish import check_floor, publish_floor, read_floor
+    from pipeline.floors.check import check_floor
+    from pipeline.floors.publish import publish_floor, read_floor
     from pipeline.floors.published import floor_version
     from pipeline.startup.setup import load_registry
     from pipeline.worker.inline import lanes_of

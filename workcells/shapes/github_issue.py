@@ -38,9 +38,16 @@ from workcells.shapes.github_fields import (
 )
 from workcells.shapes.github_references import mentions
 
-__all__ = ["export_command", "mentions", "normalise", "unsupported_findings"]
+__all__ = ["FIELDS", "export_command", "mentions", "normalise", "unsupported_findings"]
 
 NO_REPO = "local/tracker"
+FIELDS = frozenset(
+    (
+        "key", "repo", "number", "kind", "title", "body", "state", "state_reason", "merged_at", "draft", "labels", "author",
+        "author_association", "created_at", "updated_at", "closed_at", "comments", "locked", "url",
+    )
+)  # fmt: skip
+"""The fields of every github_issue@1."""
 
 
 def normalise(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,13 @@ import pytest
 from contracts.errors import BadContract, BadFloor, NotFound
 from contracts.floor import Floor, parse_floor
 from contracts.lifecycle import Role
+from pipeline.floors.check import check_floor
 from pipeline.floors.publish import BUILT_IN_FLOOR, floor_in_force, publish_cell, publish_floor, read_floor
 from pipeline.startup.setup import load_registry
 from queues.database import Connection, transaction
+from tests.in_process import issue, merged
 from workcells.registry import Registry, load_cell
+from workcells.shapes.catalogue import SHAPES
 
 Connect = Callable[[Role], Connection]
 BUILT_IN = BUILT_IN_FLOOR.read_text(encoding="utf-8")
@@ -145,3 +148,28 @@ def test_a_floor_file_that_cannot_be_read_is_refused_and_never_waited_for(tmp_pa
             read_floor(tmp_path / name)
     with pytest.raises(BadFloor):
         read_floor(tmp_path / "nul.yaml")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("subject: key", "subject: zzz", "takes.subject: shape github_issue has no field 'zzz' (it has author"),
+        ("revision: updated_at", "revision: updated", "takes.revision: .* no field 'updated' .did you mean 'updated_at'"),
+        ("title: title", "title: titel", "index.title: .* no field 'titel' .did you mean 'title'"),
+        ("row.state == 'closed'", "row.stat == 'closed'", "context: .* no field 'stat'"),
+        ("row.state == 'open'", "has(row.opened) && row.state == 'open'", "route rule open: .* no field 'opened'"),
+    ],
+)
+def test_a_field_that_the_shape_does_not_have_is_refused(registry: Registry, before: str, after: str, said: str) -> None:
+    with pytest.raises(BadFloor, match=said.replace("(it", "[(]it")):
+        check_floor(floor((before, after)), registry)
+
+
+def test_rows_without_a_fixed_form_may_have_any_field(registry: Registry) -> None:
+    check_floor(floor(("shape: github_issue, subject: key", "shape: json, subject: whatever")), registry)
+
+
+def test_the_fields_of_a_shape_are_those_of_its_rows() -> None:
+    for row in (issue(1), merged(2, fixes=1)):
+        shape = SHAPES["github_issue"]
+        assert shape.normalise(row).keys() == shape.fields
