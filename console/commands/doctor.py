@@ -74,6 +74,8 @@ def _strict(form: str, most: int) -> int:
 
 
 def _tell(form: str, checked: "tuple[Checked, ...]", seconds: float) -> None:
+    from pipeline.doctor.invariants import NOT_BUILT
+
     if form == "json":
         fields = ("number", "title", "status", "total", "violations", "note")
         rows = [{name: getattr(one, name) for name in fields} for one in checked]
@@ -85,7 +87,8 @@ def _tell(form: str, checked: "tuple[Checked, ...]", seconds: float) -> None:
         if one.total > len(one.violations):
             click.echo(f"invariant {one.number}: and {one.total - len(one.violations)} more; see --most and --json")
         if one.status == "vacuous":
-            click.echo(f"vacuous {one.number}: {one.note}")
+            unbuilt = " (not built)" if one.number in NOT_BUILT else ""
+            click.echo(f"not checked{unbuilt}: {one.number}: {one.note}")
     counts = Counter(one.status for one in checked)
-    said = f"{counts['ok']} hold, {counts['violated']} violated, {counts['vacuous']} vacuous"
+    said = f"{counts['ok']} hold, {counts['violated']} violated, {counts['vacuous']} not checked"
     click.echo(f"{len(checked)} invariants in {age(seconds)}: {said}", err=True)

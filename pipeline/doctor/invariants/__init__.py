@@ -1,6 +1,6 @@
 """What must hold after any run, however rough: the seventeen invariants, checked in one snapshot.
 
-Each module holds the checks of one group: `account` 1 and 17, `history` 2, 3, 4 and 14, `approval` 5, 6 and 7,
+Each module holds the checks of one group: `conservation` 1 and 17, `history` 2, 3, 4 and 14, `approval` 5, 6 and 7,
 `stored` 9, `validity` 10 and the bytes of 7, `motion` 12 and 16, `walls` 13 and 15.
 """
 
@@ -10,17 +10,17 @@ from typing import Literal
 
 import psycopg
 from artifacts.blobs import BlobStore
-from pipeline.doctor.invariants import account, approval, history, motion, stored, validity, walls
-from pipeline.doctor.invariants.look import Look, Tally
+from pipeline.doctor.invariants import approval, conservation, history, motion, stored, validity, walls
+from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts
 from pipeline.doctor.invariants.pins import read_pins
 from queues.database import Connection
 
 MOST = 20
-"""Violations of one invariant that are told one by one; the rest are counted."""
+"""Violations of one invariant that are listed one by one; the rest are counted."""
 
 TITLES: dict[int, str] = {
     1: "a batch accounts for every row once",
-    2: "history is whole, legal and ends where the item stands",
+    2: "history is whole, legal and ends where the item is",
     3: "one open lease per item, growing fences, no result of a lost lease",
     4: "attempts are numbered without gaps and stay under their ceilings",
     5: "an action is applied at most once and every approval has one end",
@@ -37,16 +37,16 @@ TITLES: dict[int, str] = {
     16: "recovery has nothing left to do",
     17: "every item is in exactly one place, for one reason",
 }
-VACUOUS: dict[int, str] = {
+NOT_BUILT: dict[int, str] = {
     8: "calls, ledger and budgets are not built in this version",
     11: "audit rows are not sealed into a chain in this version",
 }
 
 Status = Literal["ok", "violated", "vacuous"]
 
-_CHECKS: tuple[tuple[tuple[int, ...], Callable[[Look, Tally], None]], ...] = (
-    ((1,), account.check_batches),
-    ((17,), account.check_conservation),
+_CHECKS: tuple[tuple[tuple[int, ...], Callable[[CheckContext, ViolationCounts], None]], ...] = (
+    ((1,), conservation.check_batches),
+    ((17,), conservation.check_conservation),
     ((2, 3, 4, 14), history.check_moves),
     ((3,), history.check_results),
     ((4,), history.check_ceilings),
@@ -85,7 +85,7 @@ class Checked:
     violations: tuple[str, ...]
     """The first of them."""
     note: str = ""
-    """Why it is vacuous."""
+    """Why it was not checked, where its status is `vacuous`."""
 
 
 def check_all(
@@ -107,20 +107,20 @@ def check_here(
 
     A check that the data itself makes impossible (a body that is no JSON, say) is a violation, not an error.
     """
-    tally = Tally(most)
+    counts = ViolationCounts(most)
     conn.execute(_SESSION)
-    look = Look(conn, store, read_pins(conn), monitor, idle_seconds)
+    context = CheckContext(conn, store, read_pins(conn), monitor, idle_seconds)
     for numbers, check in _CHECKS:
         try:
             with conn.transaction():
-                check(look, tally)
+                check(context, counts)
         except psycopg.DataError as error:
-            tally.add(numbers[-1], f"cannot be checked: {error.diag.message_primary or type(error).__name__}")
-    return tuple(_result(number, tally) for number in TITLES)
+            counts.add(numbers[-1], f"cannot be checked: {error.diag.message_primary or type(error).__name__}")
+    return tuple(_result(number, counts) for number in TITLES)
 
 
-def _result(number: int, tally: Tally) -> Checked:
-    said, total = tuple(tally.said[number]), tally.totals[number]
-    note = VACUOUS.get(number) or tally.unseen.get(number, "")
+def _result(number: int, counts: ViolationCounts) -> Checked:
+    violations, total = tuple(counts.violations[number]), counts.totals[number]
+    note = NOT_BUILT.get(number) or counts.unseen.get(number, "")
     status: Status = "violated" if total else "vacuous" if note else "ok"
-    return Checked(number, TITLES[number], status, total, said, note)
+    return Checked(number, TITLES[number], status, total, violations, note)

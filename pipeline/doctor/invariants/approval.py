@@ -1,7 +1,7 @@
 """Invariants 5, 6 and 7: what was approved, by whom, and what became of it."""
 
 from contracts.envelope import ENVELOPE_KIND
-from pipeline.doctor.invariants.look import Look, Tally, tell
+from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts, report_violations
 
 _ENDS = """
 WITH sent AS (
@@ -21,22 +21,22 @@ SELECT 5, 'proposal ' || e.id || ' of item ' || e.item_id || v.text
     WHEN e.state = 'applied' AND e.applied = 0 THEN ' is applied, and no apply of it is'
     WHEN e.state <> 'applied' AND e.applied > 0 THEN ' is ' || e.state || ', and an apply of it is applied'
     WHEN e.state = 'approved' AND (i.archived OR NOT e.is_newest OR NOT (i.stage = 'apply' OR i.stage = 'qa' AND i.state = 'waiting'))
-      THEN ' was approved and has no end: its item stands in ' || i.stage || '/' || i.state
+      THEN ' was approved and has no end: its item is in ' || i.stage || '/' || i.state
     WHEN e.state = 'open' AND i.archived THEN ' is open, and its item has ended ' || i.state
     WHEN e.state NOT IN ('approved', 'unknown') AND e.intents > 0 THEN ' is ' || e.state || ', and an apply of it never ended'
     WHEN (e.state = 'unknown' OR e.unknowns > 0) AND NOT (i.stage = 'apply' AND i.state = 'waiting') AND i.state <> 'cancelled'
-      THEN ' has an unknown effect, and no person is asked: its item stands in ' || i.stage || '/' || i.state
+      THEN ' has an unknown effect, and no person is asked: its item is in ' || i.stage || '/' || i.state
     END AS text) v
  WHERE v.text IS NOT NULL
 """
 
 
-def check_ends(look: Look, tally: Tally) -> None:
+def check_ends(context: CheckContext, counts: ViolationCounts) -> None:
     """Note actions that were applied twice, approvals without an end or with two, and unknown effects that nobody looks at."""
-    tell(look, tally, _ENDS)
+    report_violations(context, counts, _ENDS)
 
 
-# Counts people; that hashes agree is invariant 7, so that one broken fact is told once.
+# Counts people; that hashes agree is invariant 7, so that one broken fact is reported once.
 _DECISIONS = """
 WITH votes AS (
   SELECT a.id, count(DISTINCT d.actor) AS people
@@ -64,9 +64,9 @@ SELECT 6, 'apply ' || a.id || ' of proposal ' || a.proposal_id || CASE
 """
 
 
-def check_decisions(look: Look, tally: Tally) -> None:
+def check_decisions(context: CheckContext, counts: ViolationCounts) -> None:
     """Note applies that began with fewer decisions than their tier and their contract demand."""
-    tell(look, tally, _DECISIONS, look.pins.tiers())
+    report_violations(context, counts, _DECISIONS, context.pins.tiers())
 
 
 _HASHES = """
@@ -88,6 +88,6 @@ SELECT 7, 'apply ' || a.id || ' of proposal ' || p.id || CASE
 """
 
 
-def check_hashes(look: Look, tally: Tally) -> None:
+def check_hashes(context: CheckContext, counts: ViolationCounts) -> None:
     """Note proposals, decisions, applies and artifacts that do not all name the same bytes."""
-    tell(look, tally, _HASHES, {"envelope": ENVELOPE_KIND})
+    report_violations(context, counts, _HASHES, {"envelope": ENVELOPE_KIND})

@@ -2,7 +2,7 @@
 
 from contracts.attempts import CEILINGS
 from contracts.lifecycle import MAX_HOPS, TERMINAL
-from pipeline.doctor.invariants.look import Look, Tally, tell
+from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts, report_violations
 from pipeline.doctor.invariants.pins import ROUND_CAUSES
 
 _REVIVALS = ["requeue", "replay"]
@@ -15,7 +15,7 @@ _AFRESH = ["requeue", "replay", "send_back", "return", "lapse"]
 _MOVES = """
 WITH steps AS (
   SELECT item_id, no, move, from_stage, from_state, to_stage, to_state, fence, actor, to_state = 'leased' AS leases,
-         lag(no, 1, 0) OVER w AS no_before, lag(to_stage, 1, 'none') OVER w AS stood_stage, lag(to_state, 1, 'none') OVER w AS stood_state,
+         lag(no, 1, 0) OVER w AS no_before, lag(to_stage, 1, 'none') OVER w AS stage_before, lag(to_state, 1, 'none') OVER w AS state_before,
          lag(fence, 1, 0) OVER w AS fence_before, lead(no) OVER w IS NULL AS is_last
     FROM (SELECT item_id COLLATE "C" AS item_id, no, move, from_stage, from_state, to_stage, to_state, fence, actor FROM inspect.moves) m
   WINDOW w AS (PARTITION BY item_id ORDER BY no)),
@@ -23,25 +23,25 @@ lives AS (
   SELECT item_id, max(no) FILTER (WHERE is_last) AS last_no, max(to_stage) FILTER (WHERE is_last) AS stage,
          max(to_state) FILTER (WHERE is_last) AS state, max(fence) FILTER (WHERE is_last) AS fence,
          min(no) FILTER (WHERE no <> no_before + 1) AS gap_at,
-         min(no) FILTER (WHERE no = no_before + 1 AND (from_stage, from_state) <> (stood_stage, stood_state)) AS jump_at,
-         min(no) FILTER (WHERE stood_state = ANY (%(terminal)s) AND (move <> ALL (%(revivals)s) OR actor = '')) AS risen_at,
+         min(no) FILTER (WHERE no = no_before + 1 AND (from_stage, from_state) <> (stage_before, state_before)) AS jump_at,
+         min(no) FILTER (WHERE state_before = ANY (%(terminal)s) AND (move <> ALL (%(revivals)s) OR actor = '')) AS risen_at,
          min(no) FILTER (WHERE fence < fence_before + leases::int) AS fence_back_at,
          min(no) FILTER (WHERE fence > fence_before + leases::int) AS fence_ahead_at,
          count(*) FILTER (WHERE from_stage = 'rework' AND to_stage = 'workcell') AS rounds,
          count(*) FILTER (WHERE move = ANY (%(afresh)s)) AS afresh
     FROM steps GROUP BY item_id)
-SELECT said.number, 'item ' || i.id || said.text
+SELECT broken.number, 'item ' || i.id || broken.text
   FROM inspect.items i LEFT JOIN lives l ON i.id = l.item_id
   LEFT JOIN unnest(%(names)s::text[], %(versions)s::text[], %(rounds)s::int[]) AS k (name, version, rounds)
          ON (k.name, k.version) = (i.contract, i.contract_version)
   CROSS JOIN LATERAL (VALUES
     (2, CASE WHEN l.item_id IS NULL THEN ' has no moves'
              WHEN (i.stage, i.state) <> (l.stage, l.state)
-               THEN ' stands in ' || i.stage || '/' || i.state || ', its last move (' || l.last_no || ') ended in '
+               THEN ' is in ' || i.stage || '/' || i.state || ', its last move (' || l.last_no || ') ended in '
                     || l.stage || '/' || l.state END),
     (2, CASE WHEN l.gap_at IS NOT NULL THEN ': a move before number ' || l.gap_at || ' is missing or not legal' END),
     (2, CASE WHEN l.jump_at IS NOT NULL THEN ': move ' || l.jump_at || ' does not start where the one before ended' END),
-    (2, CASE WHEN l.risen_at IS NOT NULL THEN ': move ' || l.risen_at || ' leaves a terminal state and is no revival by a named actor' END),
+    (2, CASE WHEN l.risen_at IS NOT NULL THEN ': move ' || l.risen_at || ' leaves a terminal state without being a revival by a named actor' END),
     (3, CASE WHEN l.fence_back_at IS NOT NULL THEN ': the fence of move ' || l.fence_back_at || ' does not grow'
              WHEN i.fence <> l.fence THEN ' carries fence ' || i.fence || ', its last move fence ' || l.fence END),
     (4, CASE WHEN l.fence_back_at IS NULL AND l.fence_ahead_at IS NOT NULL
@@ -52,16 +52,16 @@ SELECT said.number, 'item ' || i.id || said.text
                 THEN ' went through ' || l.rounds || ' rework rounds: at most '
                      || coalesce(k.rounds, %(default_rounds)s) * (1 + l.afresh) || ' were allowed' END),
     (14, CASE WHEN i.depth > %(max_depth)s THEN ' is ' || i.depth || ' hops from its first order: at most ' || %(max_depth)s END)
-  ) AS said (number, text)
- WHERE said.text IS NOT NULL
-   -- Told apart only for the few that something is wrong with.
+  ) AS broken (number, text)
+ WHERE broken.text IS NOT NULL
+   -- Worked out only for the few that something is wrong with.
    AND (l.item_id IS NULL OR (i.stage, i.state, i.fence) <> (l.stage, l.state, l.fence)
         OR coalesce(l.gap_at, l.jump_at, l.risen_at, l.fence_back_at, l.fence_ahead_at) IS NOT NULL
         OR i.rework_rounds > 0 OR l.rounds > 0 OR i.depth > %(max_depth)s)
 """
 
 
-def check_moves(look: Look, tally: Tally) -> None:
+def check_moves(context: CheckContext, counts: ViolationCounts) -> None:
     """Note histories with gaps, jumps, unnamed revivals, fences that do not grow by one, and rounds beyond their limit."""
     values = {
         "terminal": [state.value for state in TERMINAL],
@@ -70,7 +70,7 @@ def check_moves(look: Look, tally: Tally) -> None:
         "default_rounds": sum(CEILINGS[cause] for cause in ROUND_CAUSES),
         "max_depth": MAX_HOPS,
     }
-    tell(look, tally, _MOVES, values | look.pins.limits())
+    report_violations(context, counts, _MOVES, values | context.pins.limits())
 
 
 # What a stage recorded was written with the move that ended its lease: one transaction, hence one clock() value.
@@ -91,9 +91,9 @@ SELECT 3, 'item ' || item_id || ' has ' || count(*) || ' open leases'
 """
 
 
-def check_results(look: Look, tally: Tally) -> None:
+def check_results(context: CheckContext, counts: ViolationCounts) -> None:
     """Note results that were accepted from a worker without the lease, and items with two open leases."""
-    tell(look, tally, _RESULTS)
+    report_violations(context, counts, _RESULTS)
 
 
 # A revival starts the count afresh: what ended before a person acted is not held against the attempts after it.
@@ -123,6 +123,6 @@ SELECT 4, 'item ' || t.item_id || ': an execution under fence ' || t.fence || ' 
 """
 
 
-def check_ceilings(look: Look, tally: Tally) -> None:
+def check_ceilings(context: CheckContext, counts: ViolationCounts) -> None:
     """Note items whose attempts ended for a cause more often than its ceiling allows, and executions outside any lease."""
-    tell(look, tally, _CEILINGS, look.pins.ceilings() | {"afresh": _AFRESH})
+    report_violations(context, counts, _CEILINGS, context.pins.ceilings() | {"afresh": _AFRESH})

@@ -1,6 +1,6 @@
 """Invariants 12 and 16: work moves or says why not, and recovery finds nothing to do."""
 
-from pipeline.doctor.invariants.look import Look, Tally, tell
+from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts, report_violations
 
 STILL_SECONDS = 60
 """How long a due item may stand, and a dead claim hold it, before it counts as stranded."""
@@ -67,10 +67,10 @@ SELECT 12,
 """
 
 
-def check_stranded(look: Look, tally: Tally) -> None:
+def check_stranded(context: CheckContext, counts: ViolationCounts) -> None:
     """Note items that nothing will ever move: no lease, nobody to wait for, in a lane that does not move, or going in circles."""
-    tell(look, tally, _STRANDED, {"still": STILL_SECONDS, "far": _FAR_SECONDS})
-    tell(look, tally, _RETURNED, {"most": MOST_RETURNS})
+    report_violations(context, counts, _STRANDED, {"still": STILL_SECONDS, "far": _FAR_SECONDS})
+    report_violations(context, counts, _RETURNED, {"most": MOST_RETURNS})
 
 
 # What the sweeper's own statements would find, with the time that it may take to come round.
@@ -96,6 +96,6 @@ SELECT 16, 'proposal ' || p.id || ' of item ' || p.item_id || ' expired at ' || 
 """
 
 
-def check_overdue(look: Look, tally: Tally) -> None:
+def check_overdue(context: CheckContext, counts: ViolationCounts) -> None:
     """Note what a round of the sweeper would change now, although it should have been here."""
-    tell(look, tally, _OVERDUE, {"late": LATE_SECONDS})
+    report_violations(context, counts, _OVERDUE, {"late": LATE_SECONDS})

@@ -7,7 +7,7 @@ from pathlib import Path
 from psycopg.rows import TupleRow
 from artifacts.orphans import find_orphans, is_past_grace
 from contracts.errors import Unavailable
-from pipeline.doctor.invariants.look import Look, Tally, tell
+from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts, report_violations
 from pipeline.sweeper.orphaned_blobs import LATEST_SECONDS
 
 _LATEST = f"{LATEST_SECONDS / 60:.0f} minutes"
@@ -24,9 +24,9 @@ SELECT 9, 'artifact ' || a.id || ' of item ' || a.item_id || ' says ' || a.size_
 """
 
 
-def check_bodies(look: Look, tally: Tally) -> None:
+def check_bodies(context: CheckContext, counts: ViolationCounts) -> None:
     """Note stored bytes that do not match their name, or the size that an artifact states."""
-    tell(look, tally, _BODIES)
+    report_violations(context, counts, _BODIES)
 
 
 # Bodies too large for a row are files; a queued item needs its payload as an artifact needs its bytes.
@@ -39,29 +39,29 @@ SELECT q.item_id, 'the payload', i.payload_sha256, NULL FROM queue q JOIN items 
 """
 
 
-def check_files(look: Look, tally: Tally) -> None:
+def check_files(context: CheckContext, counts: ViolationCounts) -> None:
     """Note missing, damaged and left-over files of the artifact store, and bytes that are in neither place."""
-    files, leftovers = _files(look.store.folder)
+    files, leftovers = _files(context.store.folder)
     for path in leftovers:
-        tally.add(9, f"temporary file {path} is older than {_LATEST}")
+        counts.add(9, f"temporary file {path} is older than {_LATEST}")
     damaged = {name for name, path in files.items() if not _is_whole(path, name)}
     for name in sorted(damaged):
-        tally.add(9, f"the bytes of {files[name]} do not match its name")
-    for item, what, sha256, size in _rows(look, _ELSEWHERE):
+        counts.add(9, f"the bytes of {files[name]} do not match its name")
+    for item, what, sha256, size in _rows(context, _ELSEWHERE):
         if sha256 not in files:
-            tally.add(9, f"{what} of item {item}: its bytes {sha256.hex()} are stored nowhere")
+            counts.add(9, f"{what} of item {item}: its bytes {sha256.hex()} are stored nowhere")
         elif size is not None and sha256 not in damaged and (stored := files[sha256].stat().st_size) != size:
-            tally.add(9, f"{what} of item {item} says {size} bytes, {stored} are stored")
+            counts.add(9, f"{what} of item {item} says {size} bytes, {stored} are stored")
     try:
-        for blob in find_orphans(look.conn, look.store, grace=LATEST_SECONDS):
-            tally.add(9, f"nothing names the blob {blob.path}, and it is older than {_LATEST}")
+        for blob in find_orphans(context.conn, context.store, grace=LATEST_SECONDS):
+            counts.add(9, f"nothing names the blob {blob.path}, and it is older than {_LATEST}")
     except (Unavailable, ValueError) as error:
-        tally.add(9, f"what nothing names cannot be told: {error}")
+        counts.add(9, f"what nothing names cannot be told: {error}")
 
 
-def _rows(look: Look, query: str) -> Iterator[TupleRow]:
+def _rows(context: CheckContext, query: str) -> Iterator[TupleRow]:
     """Yield the rows of a query a few thousand at a time, through a cursor on the server."""
-    with look.conn.cursor(name="stored", binary=True) as cursor:
+    with context.conn.cursor(name="stored", binary=True) as cursor:
         cursor.itersize = _CHUNK
         yield from cursor.execute(query)
 

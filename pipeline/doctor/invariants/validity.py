@@ -12,26 +12,26 @@ from contracts.envelope import ENVELOPE_KIND, differing
 from contracts.errors import BadInput
 from contracts.language import OUTCOMES, parse_contract
 from contracts.nouns import Finding
-from pipeline.doctor.invariants.look import Look, Tally
+from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts
 
 _CHUNK = 2_000
 
 
-def check_contracts(look: Look, tally: Tally) -> None:
+def check_contracts(context: CheckContext, counts: ViolationCounts) -> None:
     """Note published contracts whose bytes are not those that were published, or are no contract."""
-    rows = look.conn.execute("SELECT name, version, sha256, body FROM inspect.contracts ORDER BY name, version")
+    rows = context.conn.execute("SELECT name, version, sha256, body FROM inspect.contracts ORDER BY name, version")
     for name, version, sha256, body in rows:
         data = body.encode()
         if hashlib.sha256(data).hexdigest() != sha256:
-            tally.add(10, f"contract {name}@{version} changed after it was published: its bytes do not hash to {sha256}")
+            counts.add(10, f"contract {name}@{version} changed after it was published: its bytes do not hash to {sha256}")
             continue
         try:
             contract = parse_contract(data)
         except BadInput as error:
-            tally.add(10, f"contract {name}@{version} cannot be used: {error.message}")
+            counts.add(10, f"contract {name}@{version} cannot be used: {error.message}")
             continue
         if contract.key != f"{name}@{version}":
-            tally.add(10, f"contract {name}@{version} holds the contract {contract.key}")
+            counts.add(10, f"contract {name}@{version} holds the contract {contract.key}")
 
 
 # Bytes that are missing or do not match their name are invariant 9's to tell. A body on disk is read by its name.
@@ -45,13 +45,13 @@ SELECT a.id, a.item_id, a.contract_id, coalesce(q.contract_id, z.contract_id), a
 """
 
 
-def check_artifacts(look: Look, tally: Tally) -> None:
+def check_artifacts(context: CheckContext, counts: ViolationCounts) -> None:
     """Note artifacts that break their pinned contract, and envelopes that say other than the rows beside them."""
-    for artifact, item, contract_id, pinned, kind, sha256, data, *proposal in _rows(look, _ARTIFACTS):
-        contract = look.pins.contracts.get(contract_id)
+    for artifact, item, contract_id, pinned, kind, sha256, data, *proposal in _rows(context, _ARTIFACTS):
+        contract = context.pins.contracts.get(contract_id)
         if contract_id is None or (pinned is not None and pinned != contract_id):
-            tally.add(10, f"artifact {artifact} of item {item} was made under contract row {contract_id}, its item is pinned to {pinned}")
-        value = _value(look, sha256, data)
+            counts.add(10, f"artifact {artifact} of item {item} was made under contract row {contract_id}, its item is pinned to {pinned}")
+        value = _value(context, sha256, data)
         if value is None or contract is None:
             continue
         problem = None
@@ -59,13 +59,13 @@ def check_artifacts(look: Look, tally: Tally) -> None:
             problem = _envelope_problem(contract, value)
             if not problem and proposal[0] is not None:
                 for name in _differing(value, item, contract, *proposal[1:]):
-                    tally.add(7, f"proposal {proposal[0]} of item {item}: its row and its approved bytes differ in {name}")
+                    counts.add(7, f"proposal {proposal[0]} of item {item}: its row and its approved bytes differ in {name}")
         elif kind != contract.gives_name:
             problem = f"is a {kind}, expected {contract.gives_name}"
         elif not contract.gives.is_valid(value):
             problem = _first(contract.output_findings(value))
         if problem:
-            tally.add(10, f"artifact {artifact} of item {item} breaks {contract.key}: {problem}")
+            counts.add(10, f"artifact {artifact} of item {item} breaks {contract.key}: {problem}")
 
 
 def _first(findings: tuple[Finding, ...]) -> str:
@@ -94,37 +94,37 @@ SELECT t.item_id, t.fence, t.contract_id, coalesce(q.contract_id, z.contract_id)
 """
 
 
-def check_attempts(look: Look, tally: Tally) -> None:
+def check_attempts(context: CheckContext, counts: ViolationCounts) -> None:
     """Note executions that took what their contract does not take, or left what is none of the outcomes."""
-    for item, fence, contract_id, pinned, outcome, input_sha256, taken, output_sha256, given in _rows(look, _ATTEMPTS):
-        contract = look.pins.contracts.get(contract_id)
+    for item, fence, contract_id, pinned, outcome, input_sha256, taken, output_sha256, given in _rows(context, _ATTEMPTS):
+        contract = context.pins.contracts.get(contract_id)
         if contract_id is None or (pinned is not None and contract_id != pinned):
-            tally.add(10, f"attempt {item}/{fence} ran under contract row {contract_id}, its item is pinned to {pinned}")
-        value = _value(look, input_sha256, taken)
+            counts.add(10, f"attempt {item}/{fence} ran under contract row {contract_id}, its item is pinned to {pinned}")
+        value = _value(context, input_sha256, taken)
         if contract is not None and value is not None and not contract.takes.is_valid(value):
-            tally.add(10, f"attempt {item}/{fence} took what {contract.key} does not take: {_first(contract.input_findings(value))}")
-        wrapper = _value(look, output_sha256, given) if output_sha256 is not None else None
+            counts.add(10, f"attempt {item}/{fence} took what {contract.key} does not take: {_first(contract.input_findings(value))}")
+        wrapper = _value(context, output_sha256, given) if output_sha256 is not None else None
         if output_sha256 is None and outcome in OUTCOMES:
-            tally.add(10, f"attempt {item}/{fence} gave a {outcome} and left no bytes")
-        elif wrapper is not None and (outcome not in OUTCOMES or _said(wrapper) != outcome):
-            tally.add(10, f"attempt {item}/{fence} is filed as {outcome}, its bytes say {_said(wrapper)[:40]}")
+            counts.add(10, f"attempt {item}/{fence} gave a {outcome} and left no bytes")
+        elif wrapper is not None and (outcome not in OUTCOMES or _outcome_of(wrapper) != outcome):
+            counts.add(10, f"attempt {item}/{fence} is filed as {outcome}, its bytes say {_outcome_of(wrapper)[:40]}")
 
 
-def _said(wrapper: Any) -> str:
+def _outcome_of(wrapper: Any) -> str:
     return str(wrapper.get("is")) if isinstance(wrapper, dict) else "nothing"
 
 
-def _rows(look: Look, query: str) -> Iterator[TupleRow]:
+def _rows(context: CheckContext, query: str) -> Iterator[TupleRow]:
     """Yield the rows of a query a few thousand at a time, through a cursor on the server."""
-    with look.conn.cursor(name="validity", binary=True) as cursor:
+    with context.conn.cursor(name="validity", binary=True) as cursor:
         cursor.itersize = _CHUNK
         yield from cursor.execute(query)
 
 
-def _value(look: Look, sha256: bytes, data: bytes | None) -> Any:
+def _value(context: CheckContext, sha256: bytes, data: bytes | None) -> Any:
     """Return the JSON value of a body that is there and whole, else None."""
     if data is None:
-        path = look.store.path(sha256)
+        path = context.store.path(sha256)
         data = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(data).digest() != sha256:
         return None

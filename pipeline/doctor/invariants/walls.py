@@ -2,7 +2,7 @@
 
 import psycopg
 from contracts.lifecycle import Role
-from pipeline.doctor.invariants.look import Look, Tally, tell
+from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts, report_violations
 from queues.schema import SCHEMA, login
 
 # (child, its column, parent): every reference that names a row of the same workspace by its id.
@@ -37,10 +37,10 @@ SELECT 13, '{child} of {parent} ' || p.id || ': ' || count(*) || ' rows belong t
 """
 
 
-def check_workspaces(look: Look, tally: Tally) -> None:
+def check_workspaces(context: CheckContext, counts: ViolationCounts) -> None:
     """Note rows that belong to another workspace than the row they hang on."""
     for child, column, parent in _REFERENCES:
-        tell(look, tally, _STRAYS.format(child=child, column=column, parent=parent))
+        report_violations(context, counts, _STRAYS.format(child=child, column=column, parent=parent))
 
 
 # Partitions count as tables of their own: neither row security nor its force is inherited by them.
@@ -76,9 +76,9 @@ SELECT 13, 'role ' || l.rolname || ' owns ' || o.what || ' ' || o.name FROM logi
 """
 
 
-def check_security(look: Look, tally: Tally) -> None:
+def check_security(context: CheckContext, counts: ViolationCounts) -> None:
     """Note workspace tables without forced row security, and application logins with more rights than theirs."""
-    tell(look, tally, _SECURITY, {"schema": SCHEMA, "logins": [login(role) for role in Role]})
+    report_violations(context, counts, _SECURITY, {"schema": SCHEMA, "logins": [login(role) for role in Role]})
 
 
 _MAY_SEE = "SELECT rolsuper OR pg_has_role(rolname, 'pg_read_all_stats', 'USAGE') FROM pg_roles WHERE rolname = current_user"
@@ -97,16 +97,16 @@ SELECT 'prepared transaction ' || gid || ' of ' || owner || ' since ' || prepare
 """
 
 
-def check_sessions(look: Look, tally: Tally) -> None:
+def check_sessions(context: CheckContext, counts: ViolationCounts) -> None:
     """Note sessions that are idle in a transaction, and prepared transactions; say so when other sessions cannot be seen."""
-    for (said,) in look.conn.execute(_PREPARED):
-        tally.add(15, said)
-    watching = next((conn for conn in (look.monitor, look.conn) if conn is not None and _may_see(conn)), None)
+    for (text,) in context.conn.execute(_PREPARED):
+        counts.add(15, text)
+    watching = next((conn for conn in (context.monitor, context.conn) if conn is not None and _may_see(conn)), None)
     if watching is None:
-        tally.unseen[15] = f"{login(Role.AUDIT)} may not see other sessions: needs SHOPFLOOR_DATABASE_URL, a login that may"
+        counts.unseen[15] = f"{login(Role.AUDIT)} may not see other sessions: needs SHOPFLOOR_DATABASE_URL, a login that may"
         return
-    for (said,) in watching.execute(_IDLE, {"mine": look.conn.info.backend_pid, "idle": look.idle_seconds}):
-        tally.add(15, said)
+    for (text,) in watching.execute(_IDLE, {"mine": context.conn.info.backend_pid, "idle": context.idle_seconds}):
+        counts.add(15, text)
 
 
 def _may_see(conn: psycopg.Connection) -> bool:

@@ -16,7 +16,7 @@ from artifacts.blobs import BlobStore
 from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.access.tokens import token_sha256
-from pipeline.doctor.invariants import TITLES, VACUOUS, Checked, check_all, check_here
+from pipeline.doctor.invariants import NOT_BUILT, TITLES, Checked, check_all, check_here
 from pipeline.startup.compose import Shop
 from pipeline.startup.settings import Settings
 from pipeline.startup.setup import own_token
@@ -101,7 +101,7 @@ def test_a_healthy_factory_is_silent_and_what_is_not_built_is_vacuous(shop: Shop
     assert dict(seen) == {"applied": 1, "open": 1}, "the healthy factory has less in it than the breaks need"
     assert admin.execute("SELECT max(rounds) FROM shopfloor.archived_items").fetchone() == (1,)
     assert violated(shop) == {}
-    assert {one.number for one in check(shop) if one.status == "vacuous"} == VACUOUS.keys()
+    assert {one.number for one in check(shop) if one.status == "vacuous"} == NOT_BUILT.keys()
     assert [one.number for one in check(shop)] == list(TITLES)
 
 
@@ -131,7 +131,7 @@ def test_each_break_is_told_as_its_own_invariant_and_nothing_else(ground: Connec
 
 def test_every_invariant_that_is_built_has_a_break() -> None:
     tried_elsewhere = {15}
-    assert {number for number, _, _ in BREAKS} | tried_elsewhere == TITLES.keys() - VACUOUS.keys()
+    assert {number for number, _, _ in BREAKS} | tried_elsewhere == TITLES.keys() - NOT_BUILT.keys()
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_a_move_out_of_a_terminal_state_needs_a_name(ground: Connection, tmp_pat
     )
     found = violated_here(ground, tmp_path)
     assert list(found) == [2]
-    assert "no revival by a named actor" in found[2][0]
+    assert "without being a revival by a named actor" in found[2][0]
     broken(ground, "UPDATE moves SET actor = 'ada' WHERE actor = ''")
     assert violated_here(ground, tmp_path) == {}
 

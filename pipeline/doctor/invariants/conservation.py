@@ -1,10 +1,10 @@
 """Invariants 1 and 17: every row is accounted for, every item is in exactly one place, every order as its items are."""
 
 from contracts.lifecycle import Reason
-from pipeline.doctor.invariants.look import Look, Tally, tell
+from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts, report_violations
 
 _BATCHES = """
-WITH account AS (
+WITH row_counts AS (
   SELECT batch_id, max(row_no) AS last_row, count(*) FILTER (WHERE outcome = 'accepted') AS accepted,
          count(*) FILTER (WHERE outcome = 'rejected') AS rejected, count(*) FILTER (WHERE outcome = 'duplicate') AS duplicate
     FROM inspect.batch_rows GROUP BY batch_id),
@@ -15,7 +15,7 @@ counts AS (
   SELECT b.id, b.rows_total, b.accepted, b.rejected, b.duplicate, b.context, coalesce(a.last_row, 0) AS last_row,
          coalesce(a.accepted, 0) AS accepted_rows, coalesce(a.rejected, 0) AS rejected_rows, coalesce(a.duplicate, 0) AS duplicate_rows,
          coalesce(s.items, 0) AS shelved
-    FROM inspect.batches b LEFT JOIN account a ON a.batch_id = b.id LEFT JOIN shelved s ON s.batch_id = b.id
+    FROM inspect.batches b LEFT JOIN row_counts a ON a.batch_id = b.id LEFT JOIN shelved s ON s.batch_id = b.id
    WHERE b.state <> 'reading')
 SELECT 1, 'batch ' || id || CASE
     WHEN rows_total <> accepted + rejected + duplicate OR (accepted, rejected, duplicate) <> (accepted_rows, rejected_rows, duplicate_rows)
@@ -43,10 +43,10 @@ SELECT 1, CASE
 """
 
 
-def check_batches(look: Look, tally: Tally) -> None:
+def check_batches(context: CheckContext, counts: ViolationCounts) -> None:
     """Note finished batches whose counts and rows differ, and orders that are not made by exactly one accepted row."""
-    tell(look, tally, _BATCHES)
-    tell(look, tally, _ORDERS)
+    report_violations(context, counts, _BATCHES)
+    report_violations(context, counts, _ORDERS)
 
 
 # The view shows an item once, wherever it is; being in two places at once shows in the tables alone.
@@ -54,7 +54,7 @@ _PLACES = """
 SELECT 17, 'item ' || i.id || ' of batch ' || i.batch_id || CASE
     WHEN q.item_id IS NULL AND a.item_id IS NULL THEN ' is neither queued nor archived'
     WHEN q.item_id IS NOT NULL AND a.item_id IS NOT NULL THEN ' is both queued and archived'
-    ELSE ' was taken in for flow ' || i.flow || ' and stands in flow ' || coalesce(q.flow, a.flow) END
+    ELSE ' was taken in for flow ' || i.flow || ' and is in flow ' || coalesce(q.flow, a.flow) END
   FROM items i LEFT JOIN queue q ON q.item_id = i.id LEFT JOIN archived_items a ON a.item_id = i.id
  WHERE (q.item_id IS NULL) = (a.item_id IS NULL) OR coalesce(q.flow, a.flow) <> i.flow
 UNION ALL
@@ -74,8 +74,8 @@ WITH ends AS (
   SELECT i.order_id, bool_or(q.item_id IS NOT NULL) AS queued, bool_or(q.state <> 'dead') AS live, array_agg(DISTINCT a.state) AS ended
     FROM items i LEFT JOIN queue q ON q.item_id = i.id LEFT JOIN archived_items a ON a.item_id = i.id GROUP BY i.order_id)
 SELECT 17, 'order ' || o.id || ' is ' || o.state || CASE
-    WHEN o.state = 'open' THEN ', and nothing of it is on the line'
-    WHEN e.live THEN ', and an item of it is still on the line'
+    WHEN o.state = 'open' THEN ', and nothing of it is in progress'
+    WHEN e.live THEN ', and an item of it is still in progress'
     ELSE ', its items ended as ' || coalesce(array_to_string(e.ended, ', '), 'nothing') END
   FROM orders o LEFT JOIN ends e ON e.order_id = o.id
  WHERE CASE WHEN o.state = 'open' THEN e.queued IS NOT TRUE
@@ -83,7 +83,7 @@ SELECT 17, 'order ' || o.id || ' is ' || o.state || CASE
 """
 
 
-def check_conservation(look: Look, tally: Tally) -> None:
-    """Note items that are in no place, in two, or stand there without exactly one known reason, and orders that end otherwise."""
-    tell(look, tally, _PLACES, {"reasons": [reason.value for reason in Reason]})
-    tell(look, tally, _ENDS)
+def check_conservation(context: CheckContext, counts: ViolationCounts) -> None:
+    """Note items that are in no place, in two, or are there without exactly one known reason, and orders that end otherwise."""
+    report_violations(context, counts, _PLACES, {"reasons": [reason.value for reason in Reason]})
+    report_violations(context, counts, _ENDS)
