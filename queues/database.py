@@ -15,7 +15,14 @@ Connection = psycopg.Connection
 _CONNECT_SECONDS = 4
 
 # Without statistics PostgreSQL sorts the whole backlog for every claim; workers read by index, always.
-_WORKER_PLANS = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off"
+_WORKER_PLANS = """
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET plan_cache_mode = force_generic_plan;
+SET jit = off
+"""
 
 
 def connect(url: str, *, name: str = "shopfloor", worker: bool = False) -> Connection:
@@ -62,7 +69,10 @@ def where(url: str) -> str:
 
 
 _SET_WORKSPACE = "SELECT set_config('shopfloor.workspace', %s, true)"
-_SET_WORKSPACE_ASYNC = "SELECT set_config('shopfloor.workspace', %s, true), set_config('synchronous_commit', 'off', true)"
+_SET_WORKSPACE_ASYNC = """
+SELECT set_config('shopfloor.workspace', %s, true),
+       set_config('synchronous_commit', 'off', true)
+"""
 
 
 @contextmanager
@@ -103,9 +113,9 @@ def is_connection_error(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, for one line of a log: its first line in at most 300 characters, or its kind."""
-    said = str(error).strip()
-    return said.splitlines()[0][:300] if said else type(error).__name__
+    """Return the first line of an error's message in at most 300 characters, or its type when it has none."""
+    message = str(error).strip()
+    return message.splitlines()[0][:300] if message else type(error).__name__
 
 
 def now(conn: Connection) -> datetime:

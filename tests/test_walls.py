@@ -275,6 +275,11 @@ def test_the_rooms_are_the_folders_that_there_are() -> None:
     assert packages == set(MAY_IMPORT)
 
 
+def test_the_newest_floor_is_read_through_one_function() -> None:
+    strays = [f"{name_of(path)}:{line}" for path in OUR_MODULES for line, text in strings_of(path) if re.search(r"\bFROM floors\b", text)]
+    assert [stray.partition(":")[0] for stray in strays] == ["queues/floors.py"]
+
+
 def test_an_act_is_audited_through_one_function() -> None:
     strays = [f"{name_of(path)}:{line}" for path in OUR_MODULES for line, text in strings_of(path) if "record_audit(" in text]
     assert [stray.partition(":")[0] for stray in strays] == ["queues/audit.py"]

@@ -159,7 +159,7 @@ def history(limit: int, form: str) -> None:
     from pipeline.floors.published import floors
 
     with session(Role.READ) as open_session:
-        found = floors(open_session.conn, open_session.workspace, most=limit)
+        found = floors(open_session.conn, open_session.workspace, limit=limit)
     rows: list[dict[str, Any]] = [
         {name: value for name, value in row.items() if name != "body"} | {"flows": ", ".join(json.loads(row["body"])["flows"])}
         for row in found

@@ -11,13 +11,13 @@ from pipeline.crew.staffing import floors_in_force
 from pipeline.startup.compose import Shop
 from pipeline.worker.inline import lanes_of
 from queues.database import Connection, first_line, transaction
+from queues.floors import newest_floors
 
 log = structlog.get_logger()
 
 _POLL_SECONDS = 2.0
 
 _WORKSPACES = "SELECT id FROM all_workspaces()"
-_FLOOR_IDS = "SELECT DISTINCT ON (workspace_id) id FROM floors ORDER BY workspace_id, published_at DESC, id DESC"
 _PUBLISHED_CELLS = "SELECT count(*) FROM cells"
 
 
@@ -57,7 +57,7 @@ class Loaded:
     def _read(self, conn: Connection) -> tuple[tuple[str, ...], int]:
         workspaces = [workspace for (workspace,) in conn.execute(_WORKSPACES)]
         with transaction(conn, workspaces):
-            floor_ids = frozenset(floor_id for (floor_id,) in conn.execute(_FLOOR_IDS))
+            floor_ids = frozenset(row.id for row in newest_floors(conn))
             cells = conn.execute(_PUBLISHED_CELLS).fetchone()
         if floor_ids != self._floor_ids:
             floors = floors_in_force(conn)

@@ -1,4 +1,4 @@
-"""What was published: contracts and floors as they were, for people to read. Nothing here changes anything."""
+"""Published contracts and floors, read for people. Nothing in this module changes anything."""
 
 from typing import Any
 from uuid import UUID
@@ -10,10 +10,16 @@ from queues.database import Connection, transaction
 from queues.floors import newest_floors
 
 _CONTRACTS = """
-SELECT k.name, k.version, encode(k.sha256, 'hex') AS sha256, k.published_at, k.published_by,
+SELECT k.name,
+       k.version,
+       encode(k.sha256, 'hex') AS sha256,
+       k.published_at,
+       k.published_by,
        (SELECT count(*) FROM cells c WHERE c.contract_id = k.id) AS sources,
-       (SELECT count(*) FROM queue q WHERE q.contract_id = k.id) AS on_the_line, k.body
-  FROM contracts k WHERE %(name)s::text IS NULL OR k.name = %(name)s
+       (SELECT count(*) FROM queue q WHERE q.contract_id = k.id) AS on_the_line,
+       k.body
+  FROM contracts k
+ WHERE %(name)s::text IS NULL OR k.name = %(name)s
 """
 _PREFIX_CHARS = 4
 
@@ -21,7 +27,7 @@ _PREFIX_CHARS = 4
 def contracts(conn: Connection, workspace: UUID, name: str | None = None) -> list[dict[str, Any]]:
     """Return the published contracts by name, each name's newest version first.
 
-    With how many sources each had, and how many items on the line of the workspace are pinned to it.
+    Each with how many sources it had, and how many items in progress in the workspace are pinned to it.
     """
     with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_CONTRACTS, {"name": name}).fetchall()
@@ -51,10 +57,10 @@ def _order(version: str) -> Version:
     return Version(*map(int, version.split(".")))
 
 
-def floors(conn: Connection, workspace: UUID, *, most: int) -> list[dict[str, Any]]:
+def floors(conn: Connection, workspace: UUID, *, limit: int) -> list[dict[str, Any]]:
     """Return the floors that were put in force in a workspace, the newest first: the one in force."""
     with transaction(conn, workspace):
-        rows = newest_floors(conn, each=most)
+        rows = newest_floors(conn, each=limit)
     return [
         {
             "id": row.id,
@@ -69,7 +75,7 @@ def floors(conn: Connection, workspace: UUID, *, most: int) -> list[dict[str, An
 
 def floor_version(conn: Connection, workspace: UUID, wanted: str | None) -> dict[str, Any]:
     """Return the floor in force, or the one whose id or hash begins with `wanted`. Raises NotFound or BadInput."""
-    rows = floors(conn, workspace, most=1 if wanted is None else 10_000)
+    rows = floors(conn, workspace, limit=1 if wanted is None else 10_000)
     if wanted is None:
         if not rows:
             raise NotFound("this workspace has no floor", hint="shopfloor up")
