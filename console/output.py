@@ -3,17 +3,26 @@
 import csv
 import io
 import json
+import os
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import click
+from console.catalogue import COMMANDS
 
 SCHEMA_VERSION = 1
+CALLED_AS = "_SHOPFLOOR_CALLED_AS"
+"""The variable in which the launcher passes on how it was called."""
+_NAME = "shopfloor"
 
 
 def formats(*, rows: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -46,6 +55,35 @@ def plain(value: Any) -> Any:
     return value
 
 
+def say(text: str, **style: Any) -> None:
+    """Print a line for people; the commands in it as this reader has to type them."""
+    click.secho(as_typed(text), **style)
+
+
+def as_typed(text: str) -> str:
+    """Return a text of ours with its commands as this reader has to type them: `./shopfloor up` where that is how shopfloor was called.
+
+    For hints and remedies alone, never for what somebody else wrote.
+    """
+    called = called_as()
+    return text if called == _NAME else _command().sub(called.replace("\\", "\\\\"), text)
+
+
+@cache
+def called_as() -> str:
+    """Return how shopfloor was called: its plain name where PATH leads to it, else the path that was typed, as the launcher passes it on."""
+    typed = os.environ.get(CALLED_AS, "")
+    found = shutil.which(_NAME)
+    if not typed or (found and os.path.exists(typed) and os.path.samefile(found, typed)):
+        return _NAME
+    return shlex.quote(typed)
+
+
+@cache
+def _command() -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w./-]){_NAME}(?= (?:{'|'.join(COMMANDS)})\b)")
+
+
 def document(fields: Mapping[str, Any]) -> None:
     """Print one JSON document, its `schema_version` first, on one line."""
     click.echo(as_json({"schema_version": SCHEMA_VERSION, **plain(fields)}))
@@ -69,7 +107,7 @@ def listing(
         writer.writerows({name: in_csv(value) for name, value in plain(row).items()} for row in found)
         click.echo(buffer.getvalue(), nl=False)
     elif not found:
-        click.echo(empty)
+        say(empty)
     else:
         table(found, list(columns or found[0].keys()))
 
@@ -148,8 +186,6 @@ def _fitted(widths: Sequence[int], columns: Sequence[str], most: int) -> list[in
 
 
 def terminal_width() -> int:
-    import shutil
-
     return shutil.get_terminal_size((120, 40)).columns if sys.stdout.isatty() else 10_000
 
 

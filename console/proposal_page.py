@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from console.output import cell
+from console.output import as_typed, cell
 from pipeline.review.proposal import must_not_decide
 from workcells.appliers.preview import visible
 
@@ -32,7 +32,7 @@ def lines_of(one: Mapping[str, Any], target: Mapping[str, Any] | None) -> Iterat
         yield ""
         yield "Decide:"
         for verb, more in (("approve", ""), ("reject", " --reason WHY"), ("rework", " --reason WHAT")):
-            yield f"  shopfloor review {verb} {one['id']} --hash {one['sha256'].hex()}{more}"
+            yield f"  {as_typed('shopfloor review')} {verb} {one['id']} --hash {one['sha256'].hex()}{more}"
 
 
 def pretty(value: Any) -> list[str]:
@@ -44,7 +44,7 @@ def pretty(value: Any) -> list[str]:
 def _target(one: Mapping[str, Any], target: Mapping[str, Any] | None) -> Iterator[str]:
     if target is None:
         yield f"The target as the decision found it; the live one needs {one['adapter']}'s credentials:"
-        yield f"  shopfloor apply preview {one['id']}"
+        yield f"  {as_typed('shopfloor apply')} preview {one['id']}"
         for name, value in sorted(one["envelope"]["precondition"].items()):
             yield f"  {visible(name)}: {_shown(value)}"
         return

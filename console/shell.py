@@ -16,6 +16,7 @@ from contracts.errors import Refused, ShopfloorError, Unavailable
 
 PACKAGES = ("contracts", "queues", "artifacts", "workcells", "pipeline", "console")
 _INTERRUPTED = 130
+_COMPLETE = "_SHOPFLOOR_COMPLETE"
 _OF_THE_MACHINE = {
     errno.ENOSPC: "make room on the disk that is written to, then type the same again; what was done before stays done: shopfloor status",
     errno.EDQUOT: "make room within the quota, then type the same again; what was done before stays done: shopfloor status",
@@ -47,6 +48,7 @@ class Lazy(click.Group):
             return None
         module, _, attribute = self.entries[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
+        _name_as_typed(command)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -71,6 +73,15 @@ class Lazy(click.Group):
         for title, names in GROUPS.items() if ctx.parent is None else {"Commands": list(self.entries)}.items():
             with formatter.section(title):
                 formatter.write_dl([(name, self.entries[name][1]) for name in names])
+
+
+def _name_as_typed(command: click.Command) -> None:
+    """Have the examples of a command, and of those below it, name shopfloor the way it was called."""
+    from console.output import as_typed
+
+    command.help = as_typed(command.help or "")
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _name_as_typed(below)
 
 
 @click.command(
@@ -103,8 +114,8 @@ def run() -> NoReturn:
     """Run the command line and exit."""
     try:
         guard_origin()
-        # Named, so that usage lines and completion do not depend on how the process was started.
-        cli(standalone_mode=False, prog_name="shopfloor")
+        # Named, so that completion does not depend on how the process was started.
+        cli(standalone_mode=False, prog_name=_name_in_usage(), complete_var=_COMPLETE)
         sys.exit(0)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
@@ -134,6 +145,12 @@ def run() -> NoReturn:
         sys.exit(1)
 
 
+def _name_in_usage() -> str:
+    from console.output import called_as
+
+    return "shopfloor" if _COMPLETE in os.environ else called_as()
+
+
 def _forget_output() -> None:
     """Drop what standard output could not take: Python would try once more on its way out, and fail aloud."""
     if sys.stdout is not None:
@@ -142,13 +159,13 @@ def _forget_output() -> None:
 
 def complain(error: ShopfloorError) -> None:
     """Print an error: what was refused, seen and needed, then what to type next."""
-    from console.output import printable
+    from console.output import as_typed, printable
 
     # Messages repeat what somebody else wrote: subjects, targets, names of files.
     for number, line in enumerate(str(error).split("\n")):
         click.secho(f"shopfloor: {printable(line)}" if not number else printable(line), err=True, fg="red")
     for line in error.hint.splitlines():
-        click.echo(f"  {printable(line)}", err=True)
+        click.echo(f"  {as_typed(printable(line))}", err=True)
 
 
 def _last_words(error: Exception) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 from console.acting import ring
-from console.output import cell, document, formats, listing, printable
+from console.output import as_typed, cell, document, formats, listing, printable, say
 from contracts.errors import BadInput, Conflict
 
 _APPLY = "APPLY is an apply's id, its proposal's or item's id, or a subject such as owner/repo#12."
@@ -110,7 +110,7 @@ def _page(one: dict[str, Any]) -> Iterator[str]:
         yield f"  {cell(row['at'])}  {row['move']}, {who}: {cell(row['reason'])}"
     if one["state"] in ("intent", "unknown") and one["item_state"] != "leased":
         yield ""
-        yield f"next: shopfloor apply probe {one['id']}   and where the target cannot tell, --is applied or --is absent"
+        yield f"next: {as_typed('shopfloor apply')} probe {one['id']}   and where the target cannot tell, --is applied or --is absent"
 
 
 def _stands(one: dict[str, Any]) -> str:
@@ -211,4 +211,4 @@ def _said(one: dict[str, Any], outcome: str, form: str, *, dry_run: bool) -> Non
         return
     would = "would be " if dry_run else ""
     click.echo(f"{would}{outcome}: apply {one['id']}, {printable(one['target'])}")
-    click.echo(f"next: shopfloor why {one['item_id']}")
+    say(f"next: shopfloor why {one['item_id']}")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 from console.acting import Span
-from console.output import SCHEMA_VERSION, as_json, cell, document, formats, in_csv, listing, plain, printable, progress, progress_done
+from console.output import SCHEMA_VERSION, as_json, cell, document, formats, in_csv, listing, plain, printable, progress, progress_done, say
 from contracts.errors import Refused
 
 _LISTED = ("id", "flow", "state", "rows", "accepted", "rejected", "duplicate", "context", "created_at", "source")
@@ -180,7 +180,7 @@ def _tell(found: dict[str, Any]) -> None:
     if found["seconds"] is not None:
         click.echo(f"  over after {found['seconds']:.1f} s")
     if found["rejected"]:
-        click.echo(f"next: shopfloor batch rejects {found['id']}")
+        say(f"next: shopfloor batch rejects {found['id']}")
 
 
 def _result_line(row: dict[str, Any]) -> str:

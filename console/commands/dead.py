@@ -6,7 +6,7 @@ from typing import Any
 import click
 from console.acting import ITEM, ITEMS, Span, carry_out, given, on_many, refuse_empty_stdin, report
 from console.choosing import choose, say_cut, where_option
-from console.output import cell, document, formats, listing, printable
+from console.output import cell, document, formats, listing, printable, say
 from contracts.errors import BadInput
 
 
@@ -62,7 +62,7 @@ def list_(lane: str | None, flow: str | None, error: str | None, limit: int, for
         if len(kind.letters) > max(0, limit):
             click.echo(f"    … {len(kind.letters) - max(0, limit)} more: --limit")
         limit -= len(kind.letters)
-    click.echo("\nnext: shopfloor dead show ITEM   shopfloor dead replay --error TEXT --yes   shopfloor dead prune ITEM")
+    say("\nnext: shopfloor dead show ITEM   shopfloor dead replay --error TEXT --yes   shopfloor dead prune ITEM")
 
 
 @dead.command(epilog=ITEM)
@@ -97,7 +97,7 @@ def show(item: str, form: str) -> None:
             for row in found[title]:
                 click.echo("  " + line.format(**{name: cell(value) for name, value in row.items()}))
                 print_traceback(row.get("traceback", ""))
-    click.echo(f"\nnext: shopfloor dead replay {found['item_id']}   shopfloor dead prune {found['item_id']}")
+    say(f"\nnext: shopfloor dead replay {found['item_id']}   shopfloor dead prune {found['item_id']}")
 
 
 _picks = on_many(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from console.output import document, formats, printable, progress, progress_done
+from console.output import document, formats, printable, progress, progress_done, say
 
 _GROUPS_SHOWN = 6
 SAMPLE = Path(__file__).parents[1] / "samples" / "tracker.jsonl"
@@ -125,7 +125,7 @@ def _tell_board_and_inbox(shop: Any, workspace: Any) -> None:
         best = group[0]
         click.echo(f"  {len(group):4}  {best.action} as {best.finding}, such as {printable(best.target)}  {printable(best.title)[:60]}")
     if len(groups) > _GROUPS_SHOWN:
-        click.echo(f"        and {len(groups) - _GROUPS_SHOWN} more kinds: shopfloor review inbox")
+        say(f"        and {len(groups) - _GROUPS_SHOWN} more kinds: shopfloor review inbox")
     if not groups:
         click.echo("  nothing waits for a reviewer")
 
@@ -154,7 +154,7 @@ def _tell(shop: Any, workspace: Any, done: Any, approved: int) -> None:
     click.echo(f"  submitter intake         SHOPFLOOR_TOKEN={done.submitter_token}")
     click.echo()
     click.secho("Next", bold=True)
-    click.echo("  shopfloor status              the board")
-    click.echo("  shopfloor review inbox        what waits for you")
-    click.echo("  shopfloor review next         see exactly what will run, and decide")
-    click.echo("  shopfloor down                stop everything")
+    say("  shopfloor status              the board")
+    say("  shopfloor review inbox        what waits for you")
+    say("  shopfloor review next         see exactly what will run, and decide")
+    say("  shopfloor down                stop everything")

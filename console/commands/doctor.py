@@ -4,7 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
-from console.output import age, document, formats, listing, printable, table
+from console.output import age, as_typed, document, formats, listing, printable, table
 
 if TYPE_CHECKING:
     from pipeline.doctor.invariants import Checked
@@ -45,7 +45,7 @@ def _examine(form: str) -> int:
     if form == "json":
         document({"healthy": not worst(signs), "checks": [sign._asdict() for sign in signs]})
     else:
-        rows = [{"check": sign.name, "is": sign.status, "seen": sign.said, "next": sign.hint} for sign in signs]
+        rows = [{"check": sign.name, "is": sign.status, "seen": sign.said, "next": as_typed(sign.hint)} for sign in signs]
         table(rows, ["check", "is", "seen", "next"])
     return worst(signs)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from console.output import document, formats, listing, printable
+from console.output import document, formats, listing, printable, say
 from contracts.lifecycle import Role
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ def apply(file: Path, dry_run: bool, form: str) -> None:
     else:
         click.echo("nothing was changed")
     if unserved and not dry_run:
-        click.echo(
-            f"new lanes: {', '.join(unserved)}; workers of `shopfloor up` serve them within seconds, others once they are started again"
-        )
+        say(f"new lanes: {', '.join(unserved)}; workers of `shopfloor up` serve them within seconds, others once they are started again")
 
 
 @floor.command()

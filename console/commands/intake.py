@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 from console.acting import Span
-from console.output import document, formats, printable, progress, progress_done
+from console.output import document, formats, printable, progress, progress_done, say
 
 
 @click.command()
@@ -185,4 +185,4 @@ def _say(report: Any, figures: dict[str, Any], options: dict[str, Any]) -> None:
     if figures.get("ends"):
         click.echo("orders: " + ", ".join(f"{count} {state}" for state, count in figures["ends"].items()))
     if report.batch_id is not None:
-        click.echo(f"next: shopfloor batch show {report.batch_id}")
+        say(f"next: shopfloor batch show {report.batch_id}")

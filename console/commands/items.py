@@ -5,7 +5,7 @@ from uuid import UUID
 
 import click
 from console.choosing import say_scanned, where_option
-from console.output import cell, document, formats, listing, printable
+from console.output import cell, document, formats, listing, printable, say
 
 COLUMNS = ("id", "subject", "flow", "cell", "lane", "stage", "state", "reason", "since", "waiting_on", "due_at")
 _SHOWN = ("id", "subject", "lane", "state", "reason", "waiting_on", "since")
@@ -137,7 +137,7 @@ def tell_why(answer: dict[str, Any]) -> None:
     when = f"  ({cell(answer['next_at'])})" if answer["next_at"] else ""
     click.echo(f"  next: {printable(answer['next'])}{when}")
     for command in answer["type"]:
-        click.echo(f"    {printable(command)}")
+        say(f"    {printable(command)}")
 
 
 @click.command()

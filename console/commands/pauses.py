@@ -1,7 +1,7 @@
 """pause, resume: switches on a scope, with who, why and until."""
 
 import click
-from console.output import cell, document, formats, listing
+from console.output import cell, document, formats, listing, say
 from contracts.errors import BadInput
 
 _SCOPES = "SCOPE is all, workspace, pod:NAME, flow:NAME, lane:NAME, cell:NAME, order:NAME or item:NAME."
@@ -45,7 +45,7 @@ def pause(scope: str, why: str, until: str | None, dry_run: bool, form: str) -> 
         document({"scope": scope, "why": why, "until": ends, "paused": not dry_run})
         return
     held = f"until {cell(ends)}" if ends else "until it is resumed"
-    click.echo(f"{scope} {'would be' if dry_run else 'is'} paused {held}. Lift it: shopfloor resume {scope}")
+    say(f"{scope} {'would be' if dry_run else 'is'} paused {held}. Lift it: shopfloor resume {scope}")
 
 
 @click.command(epilog=_SCOPES)

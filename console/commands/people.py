@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 import click
-from console.output import document, formats, listing, printable
+from console.output import document, formats, listing, printable, say
 from contracts.errors import BadInput, Conflict, Denied, NotFound
 
 _ROLES = ("submitter", "reviewer", "operator", "author", "reader", "admin")
@@ -70,7 +70,7 @@ def new(actor: str, roles: tuple[str, ...], kind: str, days: int | None, label: 
         click.echo(f"a token of {printable(actor)} would be made; roles: {', '.join(held) or 'none'}")
         return
     click.echo(made)
-    click.echo(f"shown this once. {printable(actor)} types: shopfloor login", err=True)
+    say(f"shown this once. {printable(actor)} types: shopfloor login", err=True)
 
 
 def _may_manage(s: Any, *, first_admin: bool = False) -> None:
@@ -150,7 +150,7 @@ def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) ->
     click.echo(f"{would}revoked: {len(live)} token{'' if len(live) == 1 else 's'} of {printable(actor or live[0]['actor'])}")
     if actor:
         click.echo(f"{printable(actor)} {would or 'is '}disabled")
-        click.echo(f"next: shopfloor token new --actor {printable(actor)} --enable   brings them back")
+        say(f"next: shopfloor token new --actor {printable(actor)} --enable   brings them back")
 
 
 @click.command()
@@ -183,7 +183,7 @@ def whoami(form: str) -> None:
     known = f"{actor.kind}, roles: {', '.join(actor.roles) or 'none'}" if actor else "no token: may read, and neither decide nor steer"
     click.echo(f"{printable(s.actor)} in workspace {fields['workspace']} ({known}; {source})")
     if actor is None:
-        click.echo("next: shopfloor login")
+        say("next: shopfloor login")
 
 
 def _proof(is_set: bool, kept: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from console.commands import deciding
 from console.commands.deciding import PROPOSAL
-from console.output import age, document, formats, listing, printable
+from console.output import age, document, formats, listing, printable, say
 
 
 @click.group()
@@ -66,7 +66,7 @@ def inbox(finding: str | None, action: str | None, limit: int, form: str) -> Non
     for group, part in zip(groups, shown, strict=True):
         _tell_group(group, part, at, s.actor)
     seen = f"more than {INBOX_LIMIT}; narrow with --finding" if more else f"{len(found)}"
-    click.echo(f"{seen} open in {len(groups)} groups. Look: shopfloor review next   shopfloor review show PROPOSAL")
+    say(f"{seen} open in {len(groups)} groups. Look: shopfloor review next   shopfloor review show PROPOSAL")
 
 
 def _cut(groups: Sequence[Sequence[Any]], limit: int) -> list[Sequence[Any]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from console.output import document, formats, printable
+from console.output import document, formats, printable, say
 
 if TYPE_CHECKING:
     from pipeline.crew.crew_file import CrewReport
@@ -85,7 +85,7 @@ def _say_crew(shop: "Shop", crew: "CrewReport", late: list[str]) -> None:
         click.secho(printable(line), fg="red")
     for gap in crew.unseparated:
         click.secho(f"not separated: {gap}", fg="yellow")
-    click.echo("next: shopfloor status   ·   shopfloor intake FILE --flow issue-sweep   ·   shopfloor down")
+    say("next: shopfloor status   ·   shopfloor intake FILE --flow issue-sweep   ·   shopfloor down")
 
 
 def _say_floor(choice: "FloorChoice") -> None:
@@ -99,7 +99,7 @@ def _say_floor(choice: "FloorChoice") -> None:
                 click.echo(printable(line))
     if choice.ignored:
         click.secho(f"floor: {printable(str(choice.ignored))} differs from the floor in force, which was kept", fg="yellow")
-        click.echo(f"  to put it in force: shopfloor floor apply {printable(str(choice.ignored))}")
+        say(f"  to put it in force: shopfloor floor apply {printable(str(choice.ignored))}")
 
 
 def _stay(settings: Any, workers: int | None) -> int:
@@ -123,7 +123,7 @@ def _stay(settings: Any, workers: int | None) -> int:
         return run.run_foreground(shop, workers or run.DEFAULT_WORKERS, say=click.echo)
     finally:
         if had_services:
-            click.echo("PostgreSQL and Valkey ran before and were left running: shopfloor down stops them")
+            say("PostgreSQL and Valkey ran before and were left running: shopfloor down stops them")
         elif is_serving:
             stop(folder)
             click.echo("PostgreSQL and Valkey have stopped")

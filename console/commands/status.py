@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from console.output import age, document, formats, printable, terminal_width
+from console.output import age, as_typed, document, formats, printable, say, terminal_width
 
 if TYPE_CHECKING:
     from pipeline.startup.compose import Shop
@@ -47,7 +47,7 @@ def status(check: bool, form: str) -> None:
     else:
         _say(board, name, broker, brief=check)
         for line in crew.problems:
-            click.echo(_paint(f"  crew     {printable(line)}{'' if crew.pid else '  →  shopfloor up'}", "red"))
+            say(_paint(f"  crew     {printable(line)}{'' if crew.pid else '  →  shopfloor up'}", "red"))
         for gap in crew.unseparated if not check else ():
             click.echo(_paint(f"  crew     not separated: {printable(gap)}", "yellow"))
     if check and attention:
@@ -95,11 +95,11 @@ def _say(board: "Board", workspace: str, broker: str | None, *, brief: bool) -> 
     say_lanes(board.lanes)
     for one in board.waiting:
         oldest = f"oldest {age(one.oldest_seconds)}"
-        click.echo(f"  waiting  {one.items:>7,}  {one.reason:<16}{oldest:<14}shopfloor items --reason {one.reason}")
+        say(f"  waiting  {one.items:>7,}  {one.reason:<16}{oldest:<14}shopfloor items --reason {one.reason}")
     for pause in board.pauses:
         until = f" until {pause['until'].astimezone():%Y-%m-%d %H:%M%z}" if pause["until"] else ""
         why = printable(f"{pause['scope']} by {pause['actor']}{until}: {pause['why']}")
-        click.echo(_paint(f"  paused   {why}  →  shopfloor resume {printable(pause['scope'])}", "yellow"))
+        click.echo(_paint(f"  paused   {why}  →  {as_typed('shopfloor resume')} {printable(pause['scope'])}", "yellow"))
     _say_attention(board, broker)
     _say_totals(board.totals)
 
@@ -116,7 +116,7 @@ _DROPPED = ("NET", "FAIL", "SILENT", "HELD")
 def say_lanes(lanes: "list[Lane]") -> None:
     """Print a line for each lane, stalled ones marked."""
     if not lanes:
-        click.echo("  no lane has work or workers yet: shopfloor up, then shopfloor intake FILE")
+        say("  no lane has work or workers yet: shopfloor up, then shopfloor intake FILE")
         return
     width = max(17, *(len(lane.lane) for lane in lanes))
     columns = dict(_COLUMNS)
@@ -142,22 +142,22 @@ def say_lanes(lanes: "list[Lane]") -> None:
 def _say_attention(board: "Board", broker: str | None) -> None:
     for lane in board.lanes:
         if lane.stalled:
-            click.echo(_paint(f"  stalled  {lane.lane}: {lane.stalled}  →  {lane.remedy}", "red"))
+            say(_paint(f"  stalled  {lane.lane}: {lane.stalled}  →  {lane.remedy}", "red"))
     if board.dead:
         oldest = f", oldest {age(board.oldest_dead_seconds)}"
         letters = f"{board.dead:,} dead letter{'' if board.dead == 1 else 's'}{oldest}"
-        click.echo(_paint(f"  dead     {letters}  →  shopfloor dead list", "red"))
+        say(_paint(f"  dead     {letters}  →  shopfloor dead list", "red"))
     from queues.board.waits import how_to_complete
 
     for batch in board.unread:
         gone = f"{printable(batch['source'])} has had no reader for {age(batch['seconds'])}, {batch['rows_read']:,} rows are in"
-        click.echo(_paint(f"  intake   {gone}  →  {how_to_complete(is_stream=batch['is_stream'])}", "red"))
+        say(_paint(f"  intake   {gone}  →  {how_to_complete(is_stream=batch['is_stream'])}", "red"))
     if board.is_abandoned and not any(lane.stalled for lane in board.lanes):
-        click.echo(_paint("  workers  no worker runs: approvals will not be applied  →  shopfloor up", "red"))
+        say(_paint("  workers  no worker runs: approvals will not be applied  →  shopfloor up", "red"))
     if board.sweeper == "late":
-        click.echo(_paint("  sweeper  no sweeper runs: expired leases are not recovered  →  shopfloor sweeper", "red"))
+        say(_paint("  sweeper  no sweeper runs: expired leases are not recovered  →  shopfloor sweeper", "red"))
     if broker in _BROKER_LINES:
-        click.echo(_paint(f"  broker   {_BROKER_LINES[broker]}", "red"))
+        say(_paint(f"  broker   {_BROKER_LINES[broker]}", "red"))
 
 
 def _say_totals(totals: dict[str, Any]) -> None:

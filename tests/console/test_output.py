@@ -1,5 +1,9 @@
 """Tables and errors on a terminal."""
 
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -33,3 +37,35 @@ def test_what_an_error_repeats_cannot_act_on_the_terminal(capsys: pytest.Capture
 def test_a_command_that_is_nearly_one_is_named(cli: object) -> None:
     refused = cli("intke")  # type: ignore[operator]
     assert (refused.exit_code, "did you mean intake?" in refused.stderr) == (2, True), refused.stderr
+
+
+def test_hints_say_what_works_where_the_reader_stands(cli: Any, tmp_path: Path) -> None:
+    launcher = Path(__file__).parents[2] / "shopfloor"
+    nowhere = {"SHOPFLOOR_DATA_DIR": str(tmp_path / "nowhere"), "PATH": "/usr/bin:/bin"}
+    typed = cli("status", env=nowhere | {"_SHOPFLOOR_CALLED_AS": "./shopfloor"})
+    assert "  ./shopfloor up   (or ./shopfloor demo to see it work)" in typed.stderr, typed.stderr
+    usage = cli("up", "--help", env=nowhere | {"_SHOPFLOOR_CALLED_AS": "./shopfloor"}).stdout
+    assert "Usage: ./shopfloor up [OPTIONS]" in usage
+    assert "\n    ./shopfloor up --workers 4\n" in usage
+    assert "  shopfloor up   (or" in cli("status", env=nowhere).stderr, "started by its entry point"
+
+    on_path = tmp_path / "bin"
+    on_path.mkdir()
+    (on_path / "shopfloor").symlink_to(launcher)
+    plain = cli("status", env=nowhere | {"_SHOPFLOOR_CALLED_AS": str(launcher), "PATH": f"{on_path}:/usr/bin:/bin"})
+    assert "  shopfloor up   (or" in plain.stderr, plain.stderr
+
+
+def test_what_somebody_else_wrote_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "called_as", lambda: "./shopfloor")
+    assert output.as_typed("next: shopfloor up, `shopfloor why X`") == "next: ./shopfloor up, `./shopfloor why X`"
+    assert output.as_typed("/var/lib/shopfloor up; shopfloor is; ./shopfloor up") == "/var/lib/shopfloor up; shopfloor is; ./shopfloor up"
+
+
+def test_the_launcher_passes_on_how_it_was_called() -> None:
+    launcher = Path(__file__).parents[2]
+    environment = {name: value for name, value in os.environ.items() if "SHOPFLOOR" not in name}
+    done = subprocess.run(
+        ["./shopfloor", "up", "--help"], cwd=launcher, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "Usage: ./shopfloor up" in done.stdout, done.stderr
