@@ -1,7 +1,7 @@
 """Separation: as root, each role of the crew runs as a user of its own, and is handed the database address of that role alone.
 
 The users are numbers, from SHOPFLOOR_CREW_IDS on: the group that shares the store, propose, apply, sweep. No accounts are
-made for them. Where it cannot be done the posts stay root, and a gap says which, why, and what to do about it.
+made for them. Where it cannot be done the processes stay root, and a gap says which, why, and what to do about it.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ NO_HOME = {"HOME": "/nonexistent"}
 
 @dataclass(frozen=True)
 class Separation:
-    """As whom the posts of each role run; a role that is not named runs as the crew does."""
+    """The user that the processes of each role run as; a role that is not named runs as the crew does."""
 
     settings: Settings
     run_as_by_role: Mapping[Role, RunAs] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def separate(shop: Shop) -> Separation:
         _try_out(shop, run_as_by_role[Role.PROPOSE])
         _share(shop.store.folder, accounts[Role.PROPOSE].gid)
     except (Refused, OSError) as error:
-        return Separation(shop.settings, gaps=(f"every post runs as root: {_said(error)}",))
+        return Separation(shop.settings, gaps=(f"every process runs as root: {_said(error)}",))
     try:
         _give_tracker(shop, accounts[Role.APPLY])
     except (Refused, OSError) as error:
@@ -64,7 +64,7 @@ def separate(shop: Shop) -> Separation:
 
 
 def environment_for(settings: Settings, role: Role, base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base` with the addresses that a post of `role` needs, and without those of others and a person's token.
+    """Return `base` with the addresses that a process of `role` needs, and without those of others and a person's token.
 
     Raises what opening the shop raises: the services may be down.
     """
@@ -127,7 +127,7 @@ def _accounts(settings: Settings) -> dict[Role, Account]:
     """Return the users of the roles. Raises Refused when they are turned off, unknown to this system, or somebody's."""
     first = settings.crew_ids
     if sys.platform != "linux":
-        raise Refused("posts become users of their own on Linux alone", hint="run shopfloor as a user other than root")
+        raise Refused("processes become users of their own on Linux alone", hint="run shopfloor as a user other than root")
     if not first:
         raise Refused(f"{PREFIX}CREW_IDS is 0", hint=f"unset {PREFIX}CREW_IDS")
     for number in range(first, first + 4):
@@ -168,7 +168,7 @@ def _needed(shop: Shop) -> Iterator[Path]:
 
 
 def _try_out(shop: Shop, run_as: RunAs) -> None:
-    """Start shopfloor on `footing`, which tells more than any look at modes. Raises Refused with what is in the way."""
+    """Start shopfloor as another user once, which shows more than file modes do. Raises Refused with what is in the way."""
     account = run_as.account
     assert account is not None
     try:

@@ -20,7 +20,7 @@ _PR_SET_DUMPABLE = 4
 
 
 def staff(shop: Shop, lanes: str) -> Worker:
-    """Return a worker for `propose`, `apply`, or lanes parted by commas. Raises BadInput for lanes that no process may mix.
+    """Return a worker for `propose`, `apply`, or lanes separated by commas. Raises BadInput for lanes that no process may mix.
 
     A worker of apply lanes is made non-dumpable: another process of the same user cannot read its credentials.
     """

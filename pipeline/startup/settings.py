@@ -77,7 +77,7 @@ def _database_name(text: str) -> str:
 
 
 def _address(*schemes: str) -> Callable[[str], str]:
-    """Read an address that starts with one of `schemes`. What stands after the scheme is never repeated: it may hold a password."""
+    """Read an address that starts with one of `schemes`. What follows the scheme is never repeated: it may hold a password."""
 
     def read(text: str) -> str:
         if not text.startswith(schemes):

@@ -1,4 +1,4 @@
-"""Servers as processes: told apart from strangers with the same number, started so that they outlive us, ended."""
+"""Servers as processes: start them so that they outlive us, recognise them by more than their number, end them."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class RunAs:
-    """As whom, and with which right, the servers of a place or the posts of a crew run."""
+    """The user and the rights that the servers of a place or the processes of a crew run with."""
 
     account: Account | None
     search: bool = False
@@ -163,7 +163,7 @@ def become(
     env: Mapping[str, str] | None = None,
     dies_with_parent: bool = False,
 ) -> list[str]:
-    """Return the command that becomes `argv` on `footing`; without `cwd` and `env`, in the caller's folder and environment."""
+    """Return the command that becomes `argv`, run as `run_as` says; without `cwd` and `env`, in the caller's folder and environment."""
     account = run_as.account
     plan = {
         "argv": list(argv),

@@ -1,4 +1,4 @@
-"""What the servers are told: the text of their settings files."""
+"""The text of the servers' settings files."""
 
 import os
 import shutil

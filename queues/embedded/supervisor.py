@@ -94,7 +94,7 @@ def check_owner(data_dir: Path) -> None:
 
 
 def inspect(data_dir: Path) -> Inspection:
-    """Return what stands and runs in `data_dir`, whatever its condition; changes nothing."""
+    """Return what is and what runs in `data_dir`, whatever its condition; changes nothing."""
     here, major, free_bytes, problem = Place.at(data_dir), None, 0, ""
     servers: tuple[ServerState, ...] = ()
     try:
