@@ -76,7 +76,7 @@ def check(folder: Path, form: str) -> None:
 def publish(folder: Path, dry_run: bool, form: str) -> None:
     """Publish a cell's contract and soul. What is published under a version never changes.
 
-    Items run with a version only where a worker has its code: restart the workers after publishing.
+    Items run with a version only where a worker has its code: workers of `up` are replaced after publishing, others have to be restarted.
 
     \b
     Example:
