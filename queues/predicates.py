@@ -14,7 +14,7 @@ PAUSED = f"EXISTS (SELECT FROM shopfloor.pauses p WHERE {COVERS})"
 """An active pause covers the item: everything, its workspace, pod, flow, lane, cell, order or itself."""
 
 DUE = "q.due_at <= shopfloor.clock()"
-"""No backoff stands against it."""
+"""It is not in a backoff."""
 
 ACTIVE = """(SELECT count(*) FROM shopfloor.queue b WHERE b.claim_id IS NOT NULL AND b.lane = l.name AND b.workspace_id = l.workspace_id)"""
 """How many items of the lane `l` are leased in its workspace."""

@@ -58,32 +58,44 @@ def explain_dead(conn: Connection, row: dict[str, Any]) -> Explanation:
 
 
 _ENDED = """
-SELECT a.item_id, a.order_id, a.lane, a.stage, a.state, a.finding, a.archived_at AS since, clock() AS now,
-       m.reason AS note, m.actor, o.subject_key, o.flow
-  FROM archived_items a JOIN orders o ON o.id = a.order_id
+SELECT a.item_id, a.order_id, a.lane, a.stage, a.state, a.finding,
+       a.archived_at AS since,
+       clock() AS now,
+       m.reason AS note,
+       m.actor, o.subject_key, o.flow
+  FROM archived_items a
+  JOIN orders o ON o.id = a.order_id
   LEFT JOIN moves m ON m.item_id = a.item_id AND m.no = a.move_no
  WHERE a.item_id = %s
 """
 _PROPOSED = """
-SELECT p.id, p.action, p.target, p.state, x.id AS apply_id, x.state AS apply_state, x.adapter, x.finished_at,
-       coalesce((SELECT array_agg(concat_ws(': ', w.name || ' ' || d.decision, nullif(d.reason, ''))
-                                   ORDER BY d.decided_at)
-                   FROM decisions d JOIN actors w ON w.id = d.actor_id WHERE d.proposal_id = p.id), '{}') AS decided
-  FROM proposals p LEFT JOIN applies x ON x.proposal_id = p.id
- WHERE p.item_id = %s ORDER BY p.epoch DESC, x.intent_at DESC LIMIT 1
+SELECT p.id, p.action, p.target, p.state,
+       x.id AS apply_id,
+       x.state AS apply_state,
+       x.adapter, x.finished_at,
+       coalesce((
+         SELECT array_agg(concat_ws(': ', w.name || ' ' || d.decision, nullif(d.reason, '')) ORDER BY d.decided_at)
+           FROM decisions d
+           JOIN actors w ON w.id = d.actor_id
+          WHERE d.proposal_id = p.id), '{}') AS decided
+  FROM proposals p
+  LEFT JOIN applies x ON x.proposal_id = p.id
+ WHERE p.item_id = %s
+ ORDER BY p.epoch DESC, x.intent_at DESC
+ LIMIT 1
 """
 
 
 def explain_archived(conn: Connection, item_id: UUID) -> tuple[dict[str, Any], Explanation]:
     """Return an ended item's row and how it ended: why, by whose hand, and what was applied.
 
-    Raises NotFound for an item that is neither on the line nor archived.
+    Raises NotFound for an item that is neither queued nor archived.
     """
     with conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_ENDED, [item_id]).fetchone()
         if row is None:
             raise NotFound(
-                f"item {item_id} is neither on the line nor archived",
+                f"item {item_id} is neither queued nor archived",
                 hint="shopfloor doctor --strict",
                 code="not_found.item",
             )

@@ -90,7 +90,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "stage state throttles transients wait waiting_on",
     ),
     "tokens": {"operate": "revoked_at"},
-    "workers": {"propose": "*", "apply": "*", "sweep": "stopped_at"},
+    "workers": {"propose": "*", "apply": "*", "sweep": "ended stopped_at"},
 }
 """Table → role → the columns that it may update, `*` for all."""
 
@@ -475,7 +475,7 @@ def test_an_order_neither_ends_before_its_items_nor_opens_again(shop: Shop, admi
     for role in (Role.INTAKE, Role.PROPOSE, Role.APPLY, Role.REVIEW, Role.OPERATE, Role.SWEEP):
         with shop.connect(role) as conn:
             early = "UPDATE orders SET state = 'done', closed_at = clock() WHERE state = 'open'"
-            assert "an item of it is on the line" in str(refused(conn, workspace, early))
+            assert "an item of it is in progress" in str(refused(conn, workspace, early))
             for state in ("open", "refused"):
                 again = f"UPDATE orders SET state = '{state}', closed_at = {'NULL' if state == 'open' else 'clock()'} WHERE state = 'done'"
                 assert "has ended" in str(refused(conn, workspace, again))

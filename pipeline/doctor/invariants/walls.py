@@ -82,7 +82,7 @@ def check_security(context: CheckContext, counts: ViolationCounts) -> None:
 
 
 _MAY_SEE = "SELECT rolsuper OR pg_has_role(rolname, 'pg_read_all_stats', 'USAGE') FROM pg_roles WHERE rolname = current_user"
-# Real time, not the line's clock: this is about sessions of the server.
+# Real time, not the clock that governs work: this is about sessions of the server.
 _IDLE = """
 SELECT coalesce(nullif(application_name, ''), 'a session') || ' (' || usename || ', pid ' || pid || ') holds a transaction open, idle for '
        || round(extract(epoch FROM clock_timestamp() - state_change)) || ' s'

@@ -29,9 +29,15 @@ CREATE FUNCTION all_workspaces() RETURNS TABLE (id uuid) LANGUAGE sql STABLE SEC
 CREATE FUNCTION actor_of(p_token_sha256 bytea)
 RETURNS TABLE (workspace_id uuid, workspace text, actor_id uuid, actor text, kind text, roles text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
-  SELECT a.workspace_id, w.name, a.id, a.name, a.kind, coalesce((SELECT array_agg(r.role ORDER BY r.role) FROM roles r WHERE r.actor_id = a.id), '{}')
-    FROM tokens t JOIN actors a ON a.id = t.actor_id JOIN workspaces w ON w.id = a.workspace_id
-   WHERE t.sha256 = p_token_sha256 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > clock()) AND a.disabled_at IS NULL
+  SELECT a.workspace_id, w.name, a.id, a.name, a.kind,
+         coalesce((SELECT array_agg(r.role ORDER BY r.role) FROM roles r WHERE r.actor_id = a.id), '{}')
+    FROM tokens t
+    JOIN actors a ON a.id = t.actor_id
+    JOIN workspaces w ON w.id = a.workspace_id
+   WHERE t.sha256 = p_token_sha256
+     AND t.revoked_at IS NULL
+     AND (t.expires_at IS NULL OR t.expires_at > clock())
+     AND a.disabled_at IS NULL
 $$$$;
 
 -- Which workspaces and pods have ready work in a lane: ids alone. A loose index scan: one probe a pair.
@@ -86,7 +92,7 @@ BEGIN
   wanted AS MATERIALIZED (
     SELECT t.*, o.workspace_id, o.id AS order_id, o.submitter,
            CASE WHEN t.tier = '' THEN '' WHEN 'dual' IN (t.tier, s.tier) THEN 'dual'
-                WHEN t.tier = 'none' AND s.tier = 'none' AND d.autonomy = 'full_auto' THEN 'none' ELSE 'single' END AS stands
+                WHEN t.tier = 'none' AND s.tier = 'none' AND d.autonomy = 'full_auto' THEN 'none' ELSE 'single' END AS tier_in_force
       -- In id order, like every set of items that is locked.
       FROM (SELECT * FROM unnest(p_ids, p_items, p_actions, p_targets, p_adapters, p_sha256s, p_preconditions, p_epochs, p_findings,
                                  p_confidences, p_authors, p_expiries, p_fences, p_contracts, p_tiers, p_clearances)
@@ -100,17 +106,21 @@ BEGIN
       JOIN orders o ON o.id = ANY (ARRAY[held.order_id]) JOIN pods d ON d.id = ANY (ARRAY[o.pod_id])
      WHERE (o.workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) IS TRUE),
   written AS (
-    INSERT INTO proposals (id, workspace_id, item_id, order_id, action, target, adapter, sha256, precondition_sha256, epoch, finding, confidence,
-                           author, submitter, expires_at, state)
-    SELECT w.id, w.workspace_id, w.item_id, w.order_id, w.action, w.target, w.adapter, w.sha256, w.precondition_sha256, w.epoch, w.finding,
-           w.confidence, w.author, w.submitter, w.expires_at, CASE w.stands WHEN '' THEN 'report_only' WHEN 'none' THEN 'approved' ELSE 'open' END
+    INSERT INTO proposals (
+      id, workspace_id, item_id, order_id, action, target, adapter, sha256, precondition_sha256, epoch, finding,
+      confidence, author, submitter, expires_at, state)
+    SELECT w.id, w.workspace_id, w.item_id, w.order_id, w.action, w.target, w.adapter, w.sha256, w.precondition_sha256,
+           w.epoch, w.finding, w.confidence, w.author, w.submitter, w.expires_at,
+           CASE w.tier_in_force WHEN '' THEN 'report_only' WHEN 'none' THEN 'approved' ELSE 'open' END
       FROM wanted w),
   opened AS (
     INSERT INTO clearances (id, workspace_id, proposal_id, tier, needed, state, due_at, closed_at)
-    SELECT w.clearance, w.workspace_id, w.id, w.stands, CASE w.stands WHEN 'none' THEN 0 WHEN 'single' THEN 1 ELSE 2 END,
-           CASE w.stands WHEN 'none' THEN 'cleared' ELSE 'open' END, clock() + make_interval(secs => p_due_seconds),
-           CASE w.stands WHEN 'none' THEN clock() END
-      FROM wanted w WHERE w.stands <> ''
+    SELECT w.clearance, w.workspace_id, w.id, w.tier_in_force,
+           CASE w.tier_in_force WHEN 'none' THEN 0 WHEN 'single' THEN 1 ELSE 2 END,
+           CASE w.tier_in_force WHEN 'none' THEN 'cleared' ELSE 'open' END,
+           clock() + make_interval(secs => p_due_seconds),
+           CASE w.tier_in_force WHEN 'none' THEN clock() END
+      FROM wanted w WHERE w.tier_in_force <> ''
     RETURNING clearances.proposal_id, clearances.state)
   SELECT w.id, coalesce(o.state, '') FROM wanted w LEFT JOIN opened o ON o.proposal_id = w.id;
 END $$$$;
@@ -201,7 +211,7 @@ BEGIN
   IF NOT FOUND THEN RAISE EXCEPTION 'no such apply in workspace %', who.workspace USING ERRCODE = 'SF404'; END IF;
   -- The item first, like every other act on it; a leased one may be calling the target right now.
   PERFORM FROM queue WHERE item_id = sent.item_id AND state <> 'leased' FOR NO KEY UPDATE;
-  IF NOT FOUND THEN RAISE EXCEPTION 'a worker is on it, or it has left the line' USING ERRCODE = 'SF409'; END IF;
+  IF NOT FOUND THEN RAISE EXCEPTION 'a worker is on it, or it has ended' USING ERRCODE = 'SF409'; END IF;
   UPDATE applies a SET state = CASE p_is WHEN 'applied' THEN 'applied' ELSE 'failed' END, finished_at = clock(),
          receipt = convert_to(json_build_object('resolved', p_is, 'by', who.actor, 'reason', p_reason)::text, 'UTF8')
    WHERE a.id = sent.id AND $unconfirmed;

@@ -107,7 +107,7 @@ BEGIN
    CROSS JOIN LATERAL (SELECT state FROM queue WHERE queue.item_id = i.id OFFSET 0) q
    WHERE n.state <> 'open' AND q.state <> 'dead' LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'order % cannot end: an item of it is on the line', bad USING ERRCODE = 'check_violation';
+    RAISE EXCEPTION 'order % cannot end: an item of it is in progress', bad USING ERRCODE = 'check_violation';
   END IF;
   RETURN NULL;
 END $$$$;
