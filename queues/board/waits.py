@@ -7,11 +7,20 @@ from queues.database import Connection
 from queues.predicates import IS_STREAM, UNCONFIRMED, UNREAD
 
 _PROPOSAL = """
-SELECT p.id, p.action, p.target, p.adapter, p.state, p.expires_at, c.tier, c.needed, c.state AS clearance, c.due_at,
-       coalesce((SELECT array_agg(a.name ORDER BY d.decided_at) FROM decisions d JOIN actors a ON a.id = d.actor_id
-                  WHERE d.clearance_id = c.id AND d.decision = 'approve'), '{}') AS approved_by
-  FROM proposals p LEFT JOIN clearances c ON c.proposal_id = p.id
- WHERE p.item_id = %s ORDER BY p.epoch DESC LIMIT 1
+SELECT p.id, p.action, p.target, p.adapter, p.state, p.expires_at,
+       c.tier, c.needed,
+       c.state AS clearance,
+       c.due_at,
+       coalesce((
+         SELECT array_agg(a.name ORDER BY d.decided_at)
+           FROM decisions d
+           JOIN actors a ON a.id = d.actor_id
+          WHERE d.clearance_id = c.id AND d.decision = 'approve'), '{}') AS approved_by
+  FROM proposals p
+  LEFT JOIN clearances c ON c.proposal_id = p.id
+ WHERE p.item_id = %s
+ ORDER BY p.epoch DESC
+ LIMIT 1
 """
 
 

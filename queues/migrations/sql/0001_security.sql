@@ -19,7 +19,7 @@ BEGIN
                    'WITH CHECK (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[]))', t.relname);
     -- The same, in words that no index matches: these roles read by id, and a plan that was made while a table was small
     -- must not read all of a workspace instead, for as long as the session lives.
-    EXECUTE format('CREATE POLICY own_workspace_by_id ON %I TO $hands USING ((workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) IS TRUE) '
+    EXECUTE format('CREATE POLICY own_workspace_by_id ON %I TO $writers USING ((workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) IS TRUE) '
                    'WITH CHECK (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[]))', t.relname);
     EXECUTE format('CREATE POLICY sweep_all ON %I TO ${prefix}sweep USING (true) WITH CHECK (true)', t.relname);
     EXECUTE format('CREATE POLICY audit_reads ON %I FOR SELECT TO ${prefix}audit USING (true)', t.relname);

@@ -49,7 +49,7 @@ def _move_policies() -> str:
 
 def upgrade() -> None:
     everyone = [f"{PREFIX}{role}" for role in Role]
-    hands = [f"{PREFIX}{role}" for role in (Role.INTAKE, Role.PROPOSE, Role.APPLY)]
+    writers = [f"{PREFIX}{role}" for role in (Role.INTAKE, Role.PROPOSE, Role.APPLY)]
     tenants = [name for name in everyone if name not in (f"{PREFIX}sweep", f"{PREFIX}audit")]
     values = {
         "schema": SCHEMA,
@@ -57,8 +57,8 @@ def upgrade() -> None:
         "prefix": PREFIX,
         "everyone": ", ".join(everyone),
         "tenants": ", ".join(tenants),
-        "hands": ", ".join(hands),
-        "screens": ", ".join(name for name in tenants if name not in hands),
+        "writers": ", ".join(writers),
+        "screens": ", ".join(name for name in tenants if name not in writers),
         "stages": _listed((Stage.INTAKE, *CLAIMABLE_STAGES)),
         "waits": _listed(Wait),
         "terminal": _listed(TERMINAL),
