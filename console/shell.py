@@ -171,10 +171,11 @@ def complain(error: ShopfloorError) -> None:
 def _last_words(error: Exception) -> None:
     """Print what an accident was, and keep its traceback in a file for whoever mends it."""
     import psycopg
+    from queues.database import first_line, is_connection_error
 
-    if isinstance(error, psycopg.OperationalError):
+    if is_connection_error(error):
         hint = "make room on the disk of the database" if isinstance(error, psycopg.errors.DiskFull) else "shopfloor doctor"
-        complain(Unavailable(f"the database went away: {str(error).splitlines()[0]}", hint=hint, code="unavailable.database"))
+        complain(Unavailable(f"the database went away: {first_line(error)}", hint=hint, code="unavailable.database"))
         sys.exit(Unavailable.exit_code)
     import tempfile
     import traceback
