@@ -1,6 +1,7 @@
 """Acting on one thing or many: ids from arguments or stdin, a result for each, and the exit code that sums them up."""
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,39 @@ def given(words: Sequence[str]) -> list[str]:
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
+
+
+def each_of(name: str, metavar: str) -> Decorator:
+    """Return what makes a command one that reads things by name: once for each argument, or for each line of stdin with `-`.
+
+    One that is refused stops none of the others; of several, each refusal is said on stderr.
+    """
+
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def call(**options: Any) -> None:
+            words = options.pop(name)
+            found = given(words)
+            refuse_empty_stdin(words, found)
+            if not found:
+                raise BadInput(f"{metavar} is empty: expected a name", code="input.empty")
+            refused: list[ShopfloorError] = []
+            for word in found:
+                try:
+                    command(**{name: word}, **options)
+                except ShopfloorError as error:
+                    if len(found) == 1:
+                        raise
+                    click.echo(f"{printable(word)}: {error.message}", err=True)
+                    refused.append(error)
+            if len(refused) == len(found):
+                raise refused[0]
+            if refused:
+                raise PartlyDone(f"{len(found) - len(refused)} of {len(found)} shown; the others are named above")
+
+        return click.argument(name, nargs=-1, required=True, metavar=f"{metavar}…")(call)
+
+    return add
 
 
 def on_many(*picks: Decorator) -> Decorator:

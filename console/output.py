@@ -1,7 +1,9 @@
 """How results look: tables and words for people, `--json`, `--jsonl` and `--csv` for programs. Data on stdout alone."""
 
 import csv
+import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -18,6 +20,7 @@ from uuid import UUID
 
 import click
 from console.catalogue import COMMANDS
+from contracts.errors import BadInput
 
 SCHEMA_VERSION = 1
 CALLED_AS = "_SHOPFLOOR_CALLED_AS"
@@ -27,13 +30,22 @@ _NAME = "shopfloor"
 
 def formats(*, rows: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add `--json`, and for lists `--jsonl` and `--csv`; the command gets `form`: text, json, jsonl or csv."""
+    said = {"json": "one JSON document on stdout"}
+    if rows:
+        said |= {"jsonl": "one JSON object a line", "csv": "CSV with a header line"}
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        command = click.option("--json", "form", flag_value="json", help="one JSON document on stdout")(command)
-        if rows:
-            command = click.option("--jsonl", "form", flag_value="jsonl", help="one JSON object a line")(command)
-            command = click.option("--csv", "form", flag_value="csv", help="CSV with a header line")(command)
-        return click.option("--text", "form", flag_value="text", default="text", hidden=True)(command)
+        @functools.wraps(command)
+        def call(**options: Any) -> Any:
+            wanted = [form for form in said if options.pop(f"as_{form}")]
+            if len(wanted) > 1:
+                raise BadInput(f"{' and '.join(f'--{form}' for form in wanted)} are two forms: expected one", code="input.forms")
+            return command(form=wanted[0] if wanted else "text", **options)
+
+        decorated: Callable[..., Any] = call
+        for form, means in said.items():
+            decorated = click.option(f"--{form}", f"as_{form}", is_flag=True, help=means)(decorated)
+        return decorated
 
     return add
 
@@ -134,9 +146,9 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
             rows, columns, lambda value: f"{value.astimezone():%m-%d %H:%M:%S}" if isinstance(value, datetime) else cell(value)
         )
         columns = list(columns)
-        while len(columns) > 1 and _total(_narrowest(widths[: len(columns)], columns)) > width:
+        while len(columns) > 1 and _total(_narrowest(widths[: len(columns)], columns, cells)) > width:
             left_out.insert(0, columns.pop())
-        cells, widths = [line[: len(columns)] for line in cells], _fitted(widths[: len(columns)], columns, width)
+        cells, widths = [line[: len(columns)] for line in cells], _fitted(widths[: len(columns)], columns, cells, width)
     for line in [[name.upper().replace("_", " ") for name in columns], *cells]:
         parts = (_cut(part, size, name).ljust(size) for part, size, name in zip(line, widths, columns, strict=True))
         click.echo("  ".join(parts).rstrip()[:width])
@@ -164,21 +176,33 @@ def _total(widths: Sequence[int]) -> int:
 
 _NARROWEST = 8
 _NARROWEST_ID = 14
-"""With its … this much of an id holds its time to the millisecond: what is typed from it names one thing."""
+"""With its … this much of an id holds its time to the millisecond."""
 
 
-def _narrowest(widths: Sequence[int], columns: Sequence[str]) -> list[int]:
-    least = (_NARROWEST_ID if _is_id(name) else _NARROWEST for name in columns)
+def _narrowest(widths: Sequence[int], columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    least = [_narrowest_id([line[k] for line in cells]) if _is_id(name) else _NARROWEST for k, name in enumerate(columns)]
     return [min(pair) for pair in zip(widths, least, strict=True)]
+
+
+def _narrowest_id(ids: Sequence[str]) -> int:
+    """Return the width at which what is left of each id, before its …, differs from all others: it can be typed back."""
+    ordered = sorted(set(ids))
+    shared = max((_shared_length(*pair) for pair in itertools.pairwise(ordered)), default=0)
+    return max(_NARROWEST_ID, shared + 2)
+
+
+def _shared_length(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _is_id(column: str) -> bool:
     return column == "id" or column.endswith("_id")
 
 
-def _fitted(widths: Sequence[int], columns: Sequence[str], most: int) -> list[int]:
+def _fitted(widths: Sequence[int], columns: Sequence[str], cells: Sequence[Sequence[str]], most: int) -> list[int]:
     """Return column widths that fit into `most`: ids are cut first, then the widest."""
-    left, least = list(widths), _narrowest(widths, columns)
+    left, least = list(widths), _narrowest(widths, columns, cells)
     while _total(left) > most and left != least:
         able = [k for k in range(len(left)) if left[k] > least[k]]
         left[next((k for k in able if _is_id(columns[k])), max(able, key=left.__getitem__))] -= 1

@@ -6,12 +6,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from psycopg.rows import class_row
-from contracts.errors import BadInput, NotFound
+from contracts.errors import BadInput, Conflict, NotFound
+from contracts.excerpts import printable
 from contracts.identity import new_id
 from contracts.lifecycle import CLAIMABLE_STAGES, Stage
 from queues.audit import record_audit
 from queues.database import Connection, transaction
-from queues.lookup import find_item, is_flow
+from queues.lookup import Found, find_item, is_flow
 from queues.predicates import COVERS
 
 KINDS = {
@@ -84,12 +85,27 @@ def _lane(kind: str, name: str) -> str:
     return lane
 
 
+_OPEN = {
+    "order": "SELECT FROM orders WHERE id = %s AND state = 'open'",
+    "item": "SELECT FROM queue WHERE item_id = %s",
+}
+
+
+def _is_open(conn: Connection, kind: str, found: Found) -> bool:
+    return conn.execute(_OPEN[kind], [found.order_id if kind == "order" else found.item_id]).fetchone() is not None
+
+
 def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
     if kind == "flow":
         return _flow(conn, workspace, name)
     with transaction(conn, workspace):
         if kind in ("order", "item"):
             found = find_item(conn, name)
+            if not _is_open(conn, kind, found):
+                seen = printable(found.subject_key, 80)
+                raise Conflict(
+                    f"{kind} {seen} has ended: a pause would hold nothing", hint=f"shopfloor why {found.item_id}", code="item.ended"
+                )
             return str(found.order_id if kind == "order" else found.item_id)
         row = conn.execute("SELECT id::text FROM pods WHERE name = %s", [name]).fetchone()
     if row is None:

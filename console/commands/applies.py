@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-from console.acting import ring
+from console.acting import each_of, ring
 from console.output import as_typed, cell, document, formats, listing, printable, say
 from contracts.errors import BadInput, Conflict
 
@@ -64,7 +64,7 @@ def list_(state: str | None, adapter: str | None, limit: int, cursor: str | None
 
 
 @apply_group.command(epilog=_APPLY)
-@click.argument("apply")
+@each_of("apply", "APPLY")
 @formats()
 def show(apply: str, form: str) -> None:
     """Show one apply: what was sent, byte for byte, what came back, and every move around it.

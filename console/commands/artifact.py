@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
+from console.acting import each_of
 from console.output import cell, document, formats, listing, printable
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def artifact() -> None:
 
 
 @artifact.command()
-@click.argument("name", metavar="SHA|ID")
+@each_of("name", "SHA|ID")
 @click.option("--item", help="item that it belongs to: makes the search a look-up")
 @click.option("--raw", is_flag=True, help="the exact bytes and nothing else")
 @formats()

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import click
-from console.acting import Span
+from console.acting import Span, each_of
 from console.output import SCHEMA_VERSION, as_json, cell, document, formats, in_csv, listing, plain, printable, progress, progress_done, say
 from contracts.errors import Refused
 
@@ -59,7 +59,7 @@ def list_(limit: int, cursor: UUID | None, form: str) -> None:
 
 
 @batch.command()
-@click.argument("batch_id", metavar="BATCH")
+@each_of("batch_id", "BATCH")
 @formats()
 def show(batch_id: str, form: str) -> None:
     """Show the account of a batch: rows, orders by end, findings, proposals, time. BATCH is an id or `latest`.

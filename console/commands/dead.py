@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from console.acting import ITEM, ITEMS, Span, carry_out, given, on_many, refuse_empty_stdin, report
+from console.acting import ITEM, ITEMS, Span, carry_out, each_of, given, on_many, refuse_empty_stdin, report
 from console.choosing import choose, say_cut, where_option
 from console.output import cell, document, formats, listing, printable, say
 from contracts.errors import BadInput
@@ -66,7 +66,7 @@ def list_(lane: str | None, flow: str | None, error: str | None, limit: int, for
 
 
 @dead.command(epilog=ITEM)
-@click.argument("item")
+@each_of("item", "ITEM")
 @formats()
 def show(item: str, form: str) -> None:
     """Show one dead letter: its last moves, attempts and findings.

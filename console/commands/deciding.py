@@ -14,6 +14,12 @@ PROPOSAL = "PROPOSAL is a proposal's id or the beginning of it, an item's id, or
 """How a person may name a proposal; in the help of every verb of review."""
 
 
+_NEEDS_REASON = {
+    "reject": "it is all that the submitter and the record learn",
+    "return": "the next attempt works from it",
+}
+
+
 def _answers(verb: str, *, needs_reason: bool) -> Callable[[Callable[..., None]], click.Command]:
     """Return the decorator that makes a deciding command with the options that all of them have."""
 
@@ -24,7 +30,7 @@ def _answers(verb: str, *, needs_reason: bool) -> Callable[[Callable[..., None]]
                 click.option(
                     "--reason",
                     default="",
-                    help="kept with the decision" + (", and told to the cell" if needs_reason else ""),
+                    help="kept with the decision" + (", and required" if needs_reason else ""),
                 ),
                 click.option("--hash", "sha256", metavar="SHA256", help="decide only if the bytes still have this hash"),
                 click.option("--finding", help="all open proposals of one finding that ask for the same thing"),
@@ -54,7 +60,7 @@ def approve(**options: Any) -> None:
     _decide("approve", "approved", options)
 
 
-@_answers("reject", needs_reason=False)
+@_answers("reject", needs_reason=True)
 def reject(**options: Any) -> None:
     """Reject proposals; their items end refused.
 
@@ -104,8 +110,8 @@ def _check(answer: str, words: Sequence[str], options: dict[str, Any]) -> None:
         raise BadInput("name proposals, or a group with --finding: one of the two", hint="shopfloor review inbox")
     if options["sha256"] and (len(words) != 1 or options["finding"]):
         raise BadInput("--hash goes with exactly one proposal")
-    if answer == "return" and not options["reason"].strip():
-        raise BadInput("rework needs a reason: the cell is told", hint='--reason "what to look at"')
+    if answer != "approve" and not options["reason"].strip():
+        raise BadInput(f"a decision needs a reason: {_NEEDS_REASON[answer]}", hint='--reason "what is wrong with it"', code="input.reason")
     if options["action"] and not options["finding"]:
         raise BadInput("--action goes with --finding")
 

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import click
+from console.acting import each_of
 from console.choosing import say_scanned, where_option
 from console.output import cell, document, formats, listing, printable, say
 
@@ -68,7 +69,7 @@ def _print(rows: list[dict[str, Any]], form: str, following: UUID | None, *, arc
 
 
 @click.command()
-@click.argument("item")
+@each_of("item", "ITEM")
 @formats()
 def show(item: str, form: str) -> None:
     """Show an item with all that it left behind: by item or order id, or by subject key.
@@ -103,7 +104,7 @@ def show(item: str, form: str) -> None:
 
 
 @click.command()
-@click.argument("item")
+@each_of("item", "ITEM")
 @formats()
 def why(item: str, form: str) -> None:
     """Say what an item waits for, since when, who holds it, and what happens next.
@@ -141,7 +142,7 @@ def tell_why(answer: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("item")
+@each_of("item", "ITEM")
 @click.option("--limit", default=500, show_default=True, type=click.IntRange(1, 10_000))
 @formats(rows=True)
 def history(item: str, limit: int, form: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from console.acting import each_of
 from console.commands import deciding
 from console.commands.deciding import PROPOSAL
 from console.output import age, document, formats, listing, printable, say
@@ -135,7 +136,7 @@ def _tell_group(group: Sequence[Any], part: Sequence[Any], now: Any, actor: str)
 
 
 @review.command(epilog=PROPOSAL)
-@click.argument("proposal")
+@each_of("proposal", "PROPOSAL")
 @click.option("--raw", is_flag=True, help="the exact bytes that an approval binds, and nothing else")
 @formats()
 def show(proposal: str, raw: bool, form: str) -> None:

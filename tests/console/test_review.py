@@ -113,7 +113,7 @@ def test_a_finding_that_asks_for_different_things_is_not_decided_as_one(shop: Sh
     road.take_in(rows, as_of=LATER)
     road.run()
     assert len(open_proposals(shop)) == 2
-    mixed = cli("review", "reject", "--finding", "labelled_but_open", "--yes")
+    mixed = cli("review", "reject", "--finding", "labelled_but_open", "--reason", "no", "--yes")
     assert mixed.exit_code == 2
     assert "2 different things" in mixed.stderr
     assert len(open_proposals(shop)) == 2
@@ -135,7 +135,7 @@ def test_the_remedy_for_a_mixed_finding_names_the_actions_that_split_it() -> Non
 
 def test_some_of_many_end_with_a_result_each_and_exit_7(shop: Shop, road: Road, cli: Any) -> None:
     first, second = propose(road, 2)
-    assert cli("review", "reject", str(first.id)).exit_code == 0
+    assert cli("review", "reject", str(first.id), "--reason", "no").exit_code == 0
     lines = f"{first.id}\n{second.id}\n{uuid4()}\n"
     seen = cli("review", "approve", "-", "--yes", "--jsonl", input=lines)
     assert seen.exit_code == 7
