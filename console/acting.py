@@ -122,7 +122,7 @@ def on_many(*picks: Decorator) -> Decorator:
 
 
 def refuse_empty_stdin(words: Sequence[str], found: Sequence[str]) -> None:
-    """Raise BadInput when ids were to come from stdin and none did: what made them found nothing, which is no filter either."""
+    """Raise BadInput when ids were to come from stdin and none did: an empty list selects nothing, and is not a filter."""
     if "-" in words and not found:
         raise BadInput("standard input held no ids: expected one a line", hint="nothing was done", code="input.empty")
 
@@ -176,7 +176,7 @@ def report(results: Sequence[Result], form: str, *, verb: str, more: Mapping[str
             click.echo(f"{results[0].outcome}: {results[0].id}  {printable(results[0].about)}".rstrip())
     else:
         columns = ["id", "about", "outcome", "why"] if form == "text" else ["id", "about", "outcome", "code", "why", "next"]
-        listing(form, rows, name="results", columns=columns, empty=f"nothing to do for {verb}")
+        listing(form, rows, name="results", columns=columns, empty="nothing matches")
         if form == "text":
             _say_next([row for row in rows if row["next"]])
     if not refused:

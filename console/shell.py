@@ -27,7 +27,7 @@ _OF_THE_MACHINE = {
     errno.EMFILE: "too many files are open: raise `ulimit -n`",
     errno.ENFILE: "too many files are open on this machine",
 }
-"""Faults of the machine that a person can mend, each with how."""
+"""Errors of the operating system that a person can fix, each with how."""
 
 
 class Lazy(click.Group):
@@ -169,7 +169,7 @@ def complain(error: ShopfloorError) -> None:
 
 
 def _last_words(error: Exception) -> None:
-    """Print what an accident was, and keep its traceback in a file for whoever mends it."""
+    """Print what an unexpected error was, and keep its traceback in a file for the report."""
     import psycopg
     from queues.database import first_line, is_connection_error
 
@@ -180,8 +180,8 @@ def _last_words(error: Exception) -> None:
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="shopfloor-accident-", suffix=".txt", delete=False) as file:
+    with tempfile.NamedTemporaryFile("w", prefix="shopfloor-error-", suffix=".txt", delete=False) as file:
         traceback.print_exc(file=file)
     first = str(error).splitlines()[0] if str(error) else ""
-    click.secho(f"shopfloor: an accident of ours: {type(error).__name__}: {first[:300]} [accident]", err=True, fg="red")
-    click.echo(f"  details are in {file.name}; please report them", err=True)
+    click.secho(f"shopfloor: internal error, please report: {type(error).__name__}: {first[:300]} [internal]", err=True, fg="red")
+    click.echo(f"  details are in {file.name}", err=True)

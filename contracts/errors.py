@@ -2,7 +2,6 @@
 
     ShopfloorError
     ├── Refused        1   the request was understood and not carried out
-    │   ├── LeaseLost      a later fence exists: stop, and discard the result
     │   └── ExpressionFailed   a rule has no answer for this item
     ├── BadInput       2   a setting, file, argument or row that cannot be used
     │   ├── BadSetting
@@ -45,12 +44,6 @@ class Refused(ShopfloorError):
 
     code = "refused"
     exit_code = 1
-
-
-class LeaseLost(Refused):
-    """A later fence exists, or the item left the lease: stop, and discard the result."""
-
-    code = "lease.lost"
 
 
 class ExpressionFailed(Refused):

@@ -172,7 +172,7 @@ def probe(apply: str, answer: str | None, reason: str, dry_run: bool, form: str)
     """Learn what became of an apply whose effect is not known; nothing is ever sent blindly again.
 
     Without --is the apply lane asks the target, with its own credentials. With --is your word is recorded:
-    applied closes the item; absent gives it a fresh look, and a new proposal needs a new approval.
+    applied closes the item; absent sends it back to its cell, and a new proposal needs a new approval.
 
     \b
     Example:

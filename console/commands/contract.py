@@ -26,7 +26,7 @@ def contract() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @formats()
 def check(folder: Path, form: str) -> None:
-    """Check a cell's folder: contract, soul, code, and that every example comes out as written.
+    """Check a cell's folder: contract, soul, code, and that every example gives the expected result.
 
     Runs the cell's code, and needs no database. Exit 2 when the folder cannot be used, 1 when an example differs.
 
@@ -58,13 +58,14 @@ def check(folder: Path, form: str) -> None:
             click.secho(f"  example {printable(one.name)}:", fg="red")
             for line in one.why.splitlines():
                 click.echo(f"    {printable(line)}")
-        click.echo(f"  {len(tried) - len(wrong)} of {len(tried)} examples come out as written")
+        passed = f"{len(tried) - len(wrong)} of {len(tried)} examples passed" if tried else "no examples found"
+        click.echo(f"  {passed}")
     for warning in cell.source.warnings:
         click.echo(f"  {printable(warning)}", err=True)
     if wrong:
         raise Refused(
-            f"{len(wrong)} of {len(tried)} examples of {cell.contract.key} come out otherwise than written",
-            hint=f"mend {folder}/cell.py, or the example if it is wrong",
+            f"{len(wrong)} of {len(tried)} examples of {cell.contract.key} failed",
+            hint=f"fix {folder}/cell.py, or the example if it is wrong",
             code="contract.example",
         )
 

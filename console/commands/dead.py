@@ -113,7 +113,7 @@ _picks = on_many(
 @_picks
 @click.option("--stagger", type=Span(), metavar="DURATION", help="spread them over this long: 10m, 2h")
 def replay(stagger: float | None, **options: Any) -> None:
-    """Bring dead letters back to life where they died, with a new run of attempts.
+    """Make dead letters ready again in the stage where they failed, with fresh attempts.
 
     \b
     Example:
@@ -139,7 +139,7 @@ def replay(stagger: float | None, **options: Any) -> None:
 @dead.command(epilog=ITEMS)
 @_picks
 def prune(**options: Any) -> None:
-    """File dead letters away for good; their orders end dead, their history stays.
+    """Archive dead letters for good; their orders end dead, their history is kept.
 
     \b
     Example:
@@ -163,7 +163,7 @@ def _act(verb: str, act: Callable[[Any, Sequence[Any]], Any], options: dict[str,
     said = any(options[name] for name in ("error", "lane", "flow", "where", "every"))
     if bool(words) == said:
         raise BadInput(
-            "name dead letters, or pick them with --error, --lane, --flow, --where or --all: one of the two",
+            "give ids or a filter, not both: --error, --lane, --flow, --where or --all",
             hint="shopfloor dead list",
         )
     with session(Role.OPERATE, needs="operator") as s:

@@ -107,7 +107,7 @@ def _decide(answer: str, outcome: str, options: dict[str, Any]) -> None:
 
 def _check(answer: str, words: Sequence[str], options: dict[str, Any]) -> None:
     if bool(words) == bool(options["finding"]):
-        raise BadInput("name proposals, or a group with --finding: one of the two", hint="shopfloor review inbox")
+        raise BadInput("give proposals or --finding, not both", hint="shopfloor review inbox")
     if options["sha256"] and (len(words) != 1 or options["finding"]):
         raise BadInput("--hash goes with exactly one proposal")
     if answer != "approve" and not options["reason"].strip():

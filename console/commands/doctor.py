@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--strict", is_flag=True, help="check every invariant over one snapshot of the database; one line per violation")
 @click.option("--failpoints", is_flag=True, help="list the places where SHOPFLOOR_FAIL may kill, hang or raise, for tests")
-@click.option("--most", type=click.IntRange(1, 10_000), default=20, show_default=True, help="violations told per invariant")
+@click.option("--most", type=click.IntRange(1, 10_000), default=20, show_default=True, help="violations shown for each invariant")
 @formats()
 def doctor(strict: bool, failpoints: bool, most: int, form: str) -> None:
     """Check services, logins, workers, disk and clocks; with --strict, every invariant.

@@ -123,7 +123,7 @@ def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) ->
     from pipeline.access.tokens import revoke_token
 
     if bool(token_id) == bool(actor):
-        raise BadInput("name a token, or an actor with --actor: one of the two", hint="shopfloor token list")
+        raise BadInput("give a token id or --actor, not both", hint="shopfloor token list")
     with session(Role.OPERATE) as s:
         _may_manage(s)
         live = [
@@ -200,7 +200,7 @@ def _proof(is_set: bool, kept: str) -> str:
 
 
 @click.command()
-@click.option("--remove", is_flag=True, help="forget the kept token")
+@click.option("--remove", is_flag=True, help="log out: delete the kept token")
 @formats()
 def login(remove: bool, form: str) -> None:
     """Keep a token for this user of the machine, readable by nobody else.
@@ -221,7 +221,7 @@ def login(remove: bool, form: str) -> None:
     if remove:
         had = path.exists()
         path.unlink(missing_ok=True)
-        document({"removed": had}) if form == "json" else click.echo("forgotten" if had else "no token was kept")
+        document({"removed": had}) if form == "json" else click.echo("logged out" if had else "no token was kept")
         return
     text = click.prompt("token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline(4096)
     given = str(text).strip()

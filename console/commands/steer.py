@@ -103,7 +103,7 @@ def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[s
     said = {name: options[name] for name in _FILTERS if options[name]}
     if bool(words) == bool(said or options["where"]):
         raise BadInput(
-            "name items, or pick them by filters: one of the two",
+            "give ids or a filter, not both",
             hint="see what a filter picks: shopfloor items --lane LANE",
         )
     with session(Role.OPERATE, needs="operator") as s:

@@ -47,7 +47,7 @@ def test_a_replayed_letter_goes_on_where_it_died_and_says_who(road: Road, admin:
 def test_letters_are_replayed_by_their_error_over_a_while(road: Road, admin: Connection, cli: Any) -> None:
     buried(road, admin, 2)
     assert cli("dead", "replay", "--error", "REFUSED").exit_code == 2  # more than one needs --yes
-    assert cli("dead", "replay", "--error", "nothing like it", "--yes").stdout == "nothing to do for dead replay\n"
+    assert cli("dead", "replay", "--error", "nothing like it", "--yes").stdout == "nothing matches\n"
     done = cli("dead", "replay", "--error", "REFUSED", "--stagger", "10m", "--yes", "--json")
     assert (done.exit_code, done.json["done"]) == (0, 2)
     assert look(admin, "SELECT round(extract(epoch FROM due_at - moved_at)) FROM queue ORDER BY 1") == [0, 600]

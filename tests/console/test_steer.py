@@ -234,7 +234,7 @@ def test_a_rule_that_is_none_does_nothing_and_one_without_an_answer_says_for_whi
     assert "looked at 2 payloads, 1 of them had no answer and do not match, such as acme/widgets#2: " in some.stderr
     assert "there is no field" in some.stderr
     none = cli("cancel", "--where", "item.number + 1", "--yes")
-    assert (none.exit_code, none.stdout) == (0, "nothing to do for cancel\n")
+    assert (none.exit_code, none.stdout) == (0, "nothing matches\n")
     assert "expected true or false" in none.stderr
     assert look(admin, "SELECT count(*) FROM queue") == [1]
 

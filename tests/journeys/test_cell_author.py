@@ -55,7 +55,7 @@ def test_the_guides_cell_passes_its_own_examples(factory: Path) -> None:
 def test_contract_check_accepts_the_guides_folder(factory: Path, cli: Any) -> None:
     done = cli("contract", "check", str(factory / "ticket_triage"))
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "2 of 2 examples come out as written" in done.stdout
+    assert "2 of 2 examples passed" in done.stdout
 
 
 def test_tickets_travel_the_guides_line(line: Road) -> None:
