@@ -81,10 +81,11 @@ def _compare(one: Approved) -> Step | None:
     declared = one.action.precondition
     try:
         seen = one.adapter.observe(one.action.target, sorted(declared))
-    except TargetMissing as error:
-        return _failed(one.work, one.proposal_id, str(error), one.apply_id)
-    except ShopfloorError as error:
+    except Unavailable as error:
         return _later(one, error)
+    except ShopfloorError as error:
+        # The target is gone, or will never take this action: asking again is useless.
+        return _failed(one.work, one.proposal_id, str(error), one.apply_id)
     changed = changed_fields(declared, seen)
     if changed:
         return _drifted(one, ProposalState.DRIFTED, f"the target changed in {', '.join(changed)}", seen)
