@@ -57,9 +57,11 @@ class Span(click.ParamType[float]):
 
 
 def given(words: Sequence[str]) -> list[str]:
-    """Return the ids on the command line, each once; `-` stands for stdin, one a line."""
+    """Return the ids on the command line, each once; `-` stands for stdin, one a line. Raises BadInput for a word that is blank."""
     found: dict[str, None] = {}
     for word in words:
+        if not word.strip():
+            raise BadInput("an id is empty: expected one, or - for ids from stdin", hint="nothing was done", code="input.empty")
         lines: Iterable[str] = sys.stdin if word == "-" else [word]
         for line in lines:
             if line.strip():

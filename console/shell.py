@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 from console import VERSION
 from console.catalogue import COMMANDS, GROUPS
-from contracts.errors import Refused, ShopfloorError, Unavailable
+from contracts.errors import BadInput, Refused, ShopfloorError, Unavailable
 
 PACKAGES = ("contracts", "queues", "artifacts", "workcells", "pipeline", "console")
 _INTERRUPTED = 130
@@ -30,6 +30,10 @@ _OF_THE_MACHINE = {
 """Errors of the operating system that a person can fix, each with how."""
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output has closed it. Click would make exit code 1 of it: `| head` is no failure."""
+
+
 class Lazy(click.Group):
     """A group that imports a command's module when it is called, so that `--help` imports none."""
 
@@ -37,6 +41,13 @@ class Lazy(click.Group):
         super().__init__(name, **more)
         self.entries = entries
         """Command name → (module:attribute, one-line help)."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a closed pipe leaves as what it is."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGoneError from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it
         """Return the names in the catalogue's order."""
@@ -116,6 +127,7 @@ def run() -> NoReturn:
         guard_origin()
         # Named, so that completion does not depend on how the process was started.
         cli(standalone_mode=False, prog_name=_name_in_usage(), complete_var=_COMPLETE)
+        sys.stdout.flush()
         sys.exit(0)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
@@ -128,7 +140,7 @@ def run() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         # The reader of our output left (`| head`): nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -140,6 +152,11 @@ def run() -> NoReturn:
         complain(Unavailable(f"{os.strerror(error.errno)}{where}", hint=_OF_THE_MACHINE[error.errno], code="unavailable.machine"))
         _forget_output()
         sys.exit(Unavailable.exit_code)
+    except UnicodeEncodeError as error:
+        # Arguments that are no UTF-8 come as lone surrogates, which nothing that we ask can take.
+        seen = error.object[error.start : error.end].encode("utf-8", "surrogateescape")
+        complain(BadInput(f"an argument or input holds the bytes {seen!r}, which are not UTF-8", hint="type it again as text"))
+        sys.exit(BadInput.exit_code)
     except Exception as error:  # noqa: BLE001 - the outermost layer: no traceback ever reaches a user
         _last_words(error)
         sys.exit(1)

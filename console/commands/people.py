@@ -55,7 +55,7 @@ def new(actor: str, roles: tuple[str, ...], kind: str, days: int | None, label: 
     from pipeline.access.actors import admit_actor, roles_of
     from pipeline.access.tokens import issue_token
 
-    if not 1 <= len(actor) <= 120 or not actor.isprintable() or ":" in actor:
+    if not 1 <= len(actor) <= 120 or not actor.isprintable() or actor != actor.strip() or ":" in actor:
         raise BadInput("an actor's name has 1 to 120 printable characters and no colon", code="actor.name")
     with session(Role.OPERATE) as s:
         _may_manage(s, first_admin="admin" in roles)

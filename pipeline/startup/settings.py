@@ -176,7 +176,7 @@ KNOWN: Mapping[str, Any] = {f"{PREFIX}{one.name.upper()}": one for one in fields
 def load(**given: Any) -> Settings:
     """Return the settings of this process, `given` ones before those of the environment.
 
-    An empty variable is an unset one: that is how shells and compose files leave one out. Raises BadSetting for an unknown
+    An empty variable is an unset one, but for the token: that is how shells and compose files leave one out. Raises BadSetting for an unknown
     name or a value that cannot be used.
     """
     for name in os.environ:
@@ -188,6 +188,9 @@ def load(**given: Any) -> Settings:
     found = {}
     for name, one in KNOWN.items():
         text = os.environ.get(name, "")
+        if not text and name in os.environ and one.name == "token":
+            # Unset it would be nobody's, or this machine's own: neither is what somebody meant whose variable came out empty.
+            raise BadSetting(f"{name} is empty: expected a token", hint=f"unset {name}, or set it to what `shopfloor token new` printed")
         if not text or one.name in given:
             continue
         try:
