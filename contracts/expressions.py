@@ -1,15 +1,17 @@
-"""Rules as text: CEL expressions, checked when they are loaded and quick when they run."""
+"""Rules as text: CEL expressions, checked when they are loaded, bounded and quick when they run."""
 
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from contracts.cel_engine import load_engine
+from contracts.cel_syntax import Call, Literal, Loop, Name, Node, NotParsed, Select, parse, walk
 from contracts.errors import BadContract, BadInput, ExpressionFailed
 from contracts.excerpts import printable
+from contracts.expression_cost import MAX_PATTERN_STEPS, MAX_STEPS, CostLimit, pattern_of, pattern_steps
 
 if TYPE_CHECKING:
     import cel
@@ -52,27 +54,13 @@ _CEL_FUNCTIONS = frozenset((
     "getHours", "getMinutes", "getSeconds", "getMilliseconds",
 ))  # fmt: skip
 _SOME = ("size", "contains", "startsWith", "endsWith", "matches", *FUNCTIONS)
-_LOOPS = frozenset(("all", "exists", "exists_one", "map", "filter"))
-_TOKEN = re.compile(
-    r"""
-      (?P<skip> \s+ | //[^\n]* )
-    | (?P<text> (?:[bB]?[rR]|[rR][bB]) (?: '{3}.*?'{3} | "{3}.*?"{3} | '[^'\n]*' | "[^"\n]*" )
-              | [bB]? (?: '{3}(?:\\.|[^\\])*?'{3} | "{3}(?:\\.|[^\\])*?"{3} )
-              | [bB]? (?: '(?:\\.|[^'\\\n])*' | "(?:\\.|[^"\\\n])*" ) )
-    | (?P<name> [A-Za-z_][A-Za-z0-9_]* )
-    | (?P<number> [0-9][0-9A-Za-z.]* )
-    | (?P<sign> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _WRAPPING = re.compile(r"^Function '\w+' error: (?:Python function call failed: \w+: )?|\.? Check function arguments and their types\.$")
-_WORDS = frozenset(("true", "false", "null", "in"))
 
 
 class Expression:
     """A compiled expression over named variables. Immutable, and safe to evaluate from many threads."""
 
-    __slots__ = ("_program", "_wanted", "fields", "text")
+    __slots__ = ("_limits", "_program", "_wanted", "fields", "text")
 
     def __init__(self, text: str, *, variables: Collection[str], place: str = "", error: type[BadInput] = BadContract) -> None:
         """Compile `text`. Raises `error`, starting with `place`, for anything that is wrong before data is seen."""
@@ -81,7 +69,12 @@ class Expression:
         if len(text) > MAX_CHARS:
             raise error(f"{before}expression of {len(text)} characters: at most {MAX_CHARS}, split it")
         self._program = _compile(text, before, error)
-        scan = _Scan(_tokens(text), frozenset(variables))
+        try:
+            tree = parse(text)
+        except NotParsed as problem:
+            raise error(f"{before}{problem}, in {_quoted(text)}: write it more simply") from problem
+        self._limits: tuple[CostLimit, ...] = (CostLimit(tree),)
+        scan = _Scan(tree, frozenset(variables))
         if scan.loops > MAX_LOOPS:
             raise error(f"{before}expression loops {scan.loops} deep: at most {MAX_LOOPS}, its work grows with each level")
         for name in scan.unknown:
@@ -107,6 +100,7 @@ class Expression:
         whole = cls.__new__(cls)
         whole.text = " && ".join(f"({part.text}\n)" for part in parts) or "true"  # a part may end in a comment
         whole._program = _compile(whole.text, "", BadContract)  # noqa: SLF001 - its own class
+        whole._limits = tuple(limit for part in parts for limit in part._limits)  # noqa: SLF001 - its own class
         whole.fields = {}
         for part in parts:
             for name, fields in part.fields.items():
@@ -129,6 +123,12 @@ class Expression:
             if fields is not None and isinstance(value, Mapping):
                 value = {field: value[field] for field in fields if field in value}
             given[name] = value
+        for limit in self._limits:
+            if not limit.is_within(given):
+                raise ExpressionFailed(
+                    f"{_quoted(self.text)}: needs more than {MAX_STEPS:,} steps for these values, as loops over long lists do",
+                    code="expression.cost",
+                )
         given.update(FUNCTIONS)
         try:
             return self._program.execute(given)
@@ -150,67 +150,37 @@ class Expression:
         return f"Expression({self.text!r})"
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-
-
 class _Scan:
-    """What an expression refers to, read from its tokens: the library tells variables, not fields or scopes."""
+    """What an expression refers to, read from its tree."""
 
-    def __init__(self, tokens: list[_Token], variables: frozenset[str]) -> None:
+    def __init__(self, tree: Node, variables: Collection[str]) -> None:
         self.loops = 0
         self.unknown: list[str] = []
-        self.patterns: list[str] = []
-        """Literals given to `matches`, as they are written."""
+        self.patterns: list[Node] = []
+        """What `matches` is given."""
         self.fields: dict[str, frozenset[str] | None] = {}
-        brackets: list[str | None] = []
-        """Open brackets, innermost last: for a loop, the name that it binds."""
-        for at, token in enumerate(tokens):
-            after = [t.text for t in tokens[at + 1 : at + 4]] + [""] * 3
-            if token.kind == "sign" and token.text in "([{":
-                brackets.append(_bound_name(tokens, at))
-                self.loops = max(self.loops, sum(1 for name in brackets if name))
-            elif token.kind == "sign" and token.text in ")]}" and brackets:
-                brackets.pop()
-            elif token.text == "matches" and after[0] == "(" and after[2] == ")":
-                if tokens[at + 2].kind == "text":
-                    self.patterns.append(after[1])
-            elif (
-                token.kind != "name"
-                or token.text in _WORDS
-                or after[0] == "("
-                or (at and tokens[at - 1].text == ".")
-                or token.text in brackets
-            ):
-                continue
-            elif token.text in variables:
-                self._uses(token.text, after)
-            elif not (after[0] == "," and at and tokens[at - 1].text == "(" and _bound_name(tokens, at - 1)):
-                self.unknown.append(token.text)
+        selected: set[int] = set()
+        for node, bound, loops in walk(tree):
+            if isinstance(node, Loop):
+                self.loops = max(self.loops, loops + 1)
+            elif isinstance(node, Call) and node.name == "matches":
+                self.patterns += node.arguments[-1:]
+            elif isinstance(node, Select) and isinstance(node.base, Name) and node.base.name not in bound:
+                selected.add(id(node.base))
+                self._uses(node.base.name, node.fields[0], variables)
+            elif isinstance(node, Name) and node.name not in bound and id(node) not in selected:
+                self._uses(node.name, None, variables)
 
-    def _uses(self, name: str, after: list[str]) -> None:
+    def _uses(self, name: str, field: str | None, variables: Collection[str]) -> None:
+        if name not in variables:
+            self.unknown.append(name)
+            return
         seen = self.fields.get(name, frozenset())
-        if seen is None or after[0] != "." or after[2] == "(":
-            self.fields[name] = None
-        else:
-            self.fields[name] = seen | {after[1]}
+        self.fields[name] = None if seen is None or field is None else seen | {field}
 
 
 def _wanted(fields: Mapping[str, frozenset[str] | None]) -> tuple[tuple[str, tuple[str, ...] | None], ...]:
     return tuple((name, None if named is None else tuple(sorted(named))) for name, named in fields.items())
-
-
-def _tokens(text: str) -> list[_Token]:
-    return [_Token(match.lastgroup or "", match[0]) for match in _TOKEN.finditer(text) if match.lastgroup != "skip"]
-
-
-def _bound_name(tokens: list[_Token], at: int) -> str | None:
-    """Return the name bound by the loop whose bracket opens at `at`, as in `.exists(name, …)`; else None."""
-    is_loop = at >= 2 and tokens[at].text == "(" and tokens[at - 1].text in _LOOPS and tokens[at - 2].text == "."
-    if is_loop and at + 2 < len(tokens) and tokens[at + 1].kind == "name" and tokens[at + 2].text == ",":
-        return tokens[at + 1].text
-    return None
 
 
 def _compile(text: str, before: str, error: type[BadInput]) -> "cel.Program":
@@ -226,11 +196,18 @@ def _compile(text: str, before: str, error: type[BadInput]) -> "cel.Program":
         raise error(f"{before}not a CEL expression: {_quoted(text)}") from problem
 
 
-def _refuse_pattern(literal: str, before: str, error: type[BadInput]) -> None:
+def _refuse_pattern(pattern: Node, before: str, error: type[BadInput]) -> None:
+    if not isinstance(pattern, Literal) or not pattern.is_text:
+        raise error(f"{before}matches takes a pattern that is written in the expression, in quotes: nobody could bound another one's work")
     try:
-        _engine.compile(f"''.matches({literal})").execute({})
+        _engine.compile(f"''.matches({pattern.text})").execute({})
     except Exception as problem:
-        raise error(f"{before}matches({printable(literal)}): {_explain(problem)}") from problem
+        raise error(f"{before}matches({printable(pattern.text)}): {_explain(problem)}") from problem
+    if (steps := pattern_steps(pattern_of(pattern))) > MAX_PATTERN_STEPS:
+        raise error(
+            f"{before}matches({printable(pattern.text)}): compiling it takes about {steps:,} steps, at most {MAX_PATTERN_STEPS:,}: "
+            r"use smaller repeat counts, or [a-z0-9_] for \w"
+        )
 
 
 def _is_panic(problem: BaseException) -> bool:

@@ -4,8 +4,10 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
+from contracts.cel_syntax import parse, walk
 from contracts.errors import BadContract, BadFloor, ExpressionFailed
 from contracts.expressions import MAX_CHARS, Expression, _compile, days_between
 
@@ -183,3 +185,75 @@ def test_days_are_counted_across_zones_and_backwards():
     assert days_between("2024-01-02T00:00:00Z", "2024-01-01T12:00:00Z") == -0.5
     with pytest.raises(ValueError, match="takes two instants"):
         days_between("2024-01-01", "2024-01-02T00:00:00Z")
+
+
+TAGS = [f"tag {n}" for n in range(100_000)]
+COSTLY = [
+    "has(row.tags) && !row.tags.all(x, row.tags.exists_one(y, y == x))",
+    "row.tags.all(x, !('q' in row.tags))",
+    "row.tags.all(x, size(row.tags) > 1)",
+    "size(row.tags.map(x, x)) > 1",
+    "size(row.tags.filter(x, x != 'q')) > 1",
+    "row.tags.all(x, row.tags == row.tags)",
+    "row.tags.all(x, size(row.tags + row.tags) > 1)",
+    "row.tags.all(x, !x.matches('[0-9]+q'))",
+    "row.texts.all(x, !row.text.contains(x))",
+    "row.nested.all(x, x.tags.all(y, y in x.tags))",
+    "['a', 'b'].all(x, row.tags.all(y, y in row.tags))",
+    "(row.n > 1 ? row.tags : row.tags).all(x, x in row.tags)",
+    "row['tags'].all(x, x in row['tags'])",
+]
+
+
+@pytest.mark.parametrize("text", COSTLY)
+def test_an_expression_that_would_hold_a_worker_is_refused_before_it_runs(text):
+    row = {"n": 3, "tags": TAGS, "texts": ["ab" * 50] * 2000, "text": "a" * 1_000_000, "nested": [{"tags": TAGS[:20_000]}]}
+    whole = Expression.all_of([expression("row.n == 3"), expression(text)])
+    started = time.monotonic()
+    for rule in (expression(text), whole):
+        with pytest.raises(ExpressionFailed, match="needs more than 5,000,000 steps") as failed:
+            rule.is_true({"row": row})
+        assert failed.value.instance_code == "expression.cost"
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "row.tags.exists(x, x == 'tag 99999')",
+        "row.labels.all(x, !row.text.contains(x))",
+        "row.people.all(x, x.name != '' && size(x.notes) == 1)",
+        "row.labels.all(x, row.labels.exists_one(y, y == x))",
+        "row.text.matches('(?i)^a+$')",
+        "row.labels.exists(x, x.matches('(?i)^(.*[:/ ])?(security|pinned|label 7)$'))",
+        "size(row.labels.map(x, lower(x)).filter(x, x != 'q')) == 100",
+    ],
+)
+def test_an_expression_that_looks_at_large_values_once_is_within_its_limit(text):
+    row = {
+        "tags": TAGS, "text": "a" * 200_000, "labels": [f"label {n}" for n in range(100)],
+        "people": [{"name": "ada", "notes": ["x"], "age": n} for n in range(5000)],
+    }  # fmt: skip
+    assert expression(text).is_true({"row": row})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (r"row.state.matches('(\\w{50}){50}')", "size limit"),
+        (r"row.state.matches('\\w{50}')", "use smaller repeat counts"),
+        (r"row.state.matches(r'(?:\w{5}){9}')", "use smaller repeat counts"),
+        ("row.state.matches(row.pattern)", "a pattern that is written in the expression"),
+    ],
+)
+def test_a_pattern_whose_work_is_large_or_unknown_is_refused_when_it_is_read(text, says):
+    with pytest.raises(BadContract, match=says):
+        expression(text)
+
+
+def test_reading_an_expression_takes_steps_in_proportion_to_its_length():
+    def visits(text):
+        return sum(1 for _ in walk(parse(text)))
+
+    for unit in ("row.a[0] == 1 && ", "(1) + ", "lower(row.b) == '' || "):
+        assert visits(unit * 80 + "true") <= 2 * visits(unit * 40 + "true")
