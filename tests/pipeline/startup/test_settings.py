@@ -75,8 +75,15 @@ def test_a_value_that_does_not_fit_is_refused_with_what_was_seen_and_what_fits(
     assert "\n" not in said
 
 
+def test_an_empty_token_is_not_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}TOKEN", "")
+    with pytest.raises(BadSetting, match="SHOPFLOOR_TOKEN is empty"):
+        load()
+
+
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATA_DIR", "TOKEN", "DATABASE_URL", "WORKERS", "FLOOR"):
+    monkeypatch.delenv(f"{PREFIX}TOKEN", raising=False)
+    for name in ("DATA_DIR", "DATABASE_URL", "WORKERS", "FLOOR"):
         monkeypatch.setenv(PREFIX + name, "")
     settings = load()
     assert (settings.data_dir, settings.token, settings.workers, settings.floor) == (None, None, None, None)
