@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from psycopg.rows import class_row
 from contracts.errors import BadInput, Conflict, Refused
 from contracts.lifecycle import Role
-from pipeline.access.tokens import ensure_actor, issue_token
+from pipeline.access.tokens import ensure_actor, issue, revoke_token
 from pipeline.crew.crew_file import running
 from pipeline.crew.run import stop_background
 from pipeline.crew.separation import run_as_apply_user
@@ -21,7 +22,7 @@ from pipeline.intake.sources import Row, Source, open_source
 from pipeline.review.clearances import Answer, Ballot, decide_all
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import SERVICE, load_registry
-from queues.database import Connection, transaction
+from queues.database import transaction
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes import RowRefused
 from workcells.shapes.catalogue import SHAPES
@@ -44,21 +45,11 @@ class Demonstration:
     proposals: dict[str, int] = field(default_factory=dict)
     findings: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    reviewer_token: str = ""
-    submitter_token: str = ""
+    refused: list[str] = field(default_factory=list)
+    """Why proposals could not be approved, one a proposal."""
     unsupported: list[tuple[str, str]] = field(default_factory=list)
     """Findings that the file's rows cannot support, with the field that is missing."""
     export_command: str = ""
-
-
-def tokens(conn: Connection, workspace: UUID) -> tuple[str, str]:
-    """Return new tokens of the demo's reviewer and of its submitter: two actors, because nobody approves their own."""
-    reviewer = ensure_actor(conn, workspace, REVIEWER, kind="person", roles=("reviewer",))
-    submitter = ensure_actor(conn, workspace, SERVICE, kind="service", roles=("submitter",))
-    return (
-        issue_token(conn, workspace, reviewer, label="demo", by="demo", days=30),
-        issue_token(conn, workspace, submitter, label="demo", by="demo", days=30),
-    )
 
 
 def take_export(shop: Shop, path: Path, progress: Callable[[Report, Source], None]) -> Report:
@@ -153,17 +144,42 @@ def account(shop: Shop, workspace: UUID, done: Demonstration) -> None:
         done.findings = dict(conn.execute(_FINDINGS, batch).fetchall())
 
 
-def approve_all(shop: Shop, workspace: UUID, token: str) -> int:
-    """Approve every open proposal as the demo's reviewer, ring the apply lanes, and return how many were approved."""
-    with shop.connect(Role.REVIEW, name="demo") as conn:
-        with transaction(conn, workspace):
-            rows = conn.execute("SELECT id, sha256 FROM proposals WHERE is_open AND adapter = 'tracker' ORDER BY id").fetchall()
-        decided = decide_all(conn, workspace, token, (Ballot(*row) for row in rows), Answer.APPROVE, "demo", by=REVIEWER)
+class _OpenOfBatch(NamedTuple):
+    id: UUID
+    sha256: bytes
+
+
+_OPEN_OF_BATCH = """
+SELECT p.id, p.sha256
+  FROM batch_rows r
+  JOIN proposals p ON p.order_id = r.order_id
+ WHERE r.batch_id = %s
+   AND p.is_open
+   AND p.adapter = 'tracker'
+ ORDER BY p.id
+"""
+
+
+def approve_all(shop: Shop, workspace: UUID, done: Demonstration) -> None:
+    """Approve the open proposals of the demo's own rows as its reviewer, ring the apply lanes, and note those that were refused.
+
+    What somebody else's intake proposed stays as it is. The reviewer's token ends with this call.
+    """
+    with shop.connect(Role.OPERATE, name="demo") as conn:
+        reviewer = ensure_actor(conn, workspace, REVIEWER, kind="person", roles=("reviewer",))
+        token = issue(conn, workspace, reviewer, label="demo", by="demo", days=1)
+    try:
+        with shop.connect(Role.REVIEW, name="demo") as conn:
+            with transaction(conn, workspace):
+                cursor = conn.cursor(row_factory=class_row(_OpenOfBatch))
+                found = cursor.execute(_OPEN_OF_BATCH, [done.report.batch_id]).fetchall()
+            ballots = (Ballot(one.id, one.sha256) for one in found)
+            decided = decide_all(conn, workspace, token.text, ballots, Answer.APPROVE, "demo", by=REVIEWER)
+    finally:
+        with shop.connect(Role.OPERATE, name="demo") as conn:
+            revoke_token(conn, workspace, token.id, by="demo")
     shop.doorbell().ring({one.lane for one in decided if one.lane})
-    failed = [one for one in decided if one.error is not None]
-    if failed:
-        raise Refused(f"{len(failed)} of {len(decided)} proposals could not be approved: {failed[0].error}")
-    return len(decided)
+    done.refused = [str(one.error) for one in decided if one.error is not None]
 
 
 def reset(shop_dir: Path, shop: Shop | None, stop_services: Callable[[Path], None]) -> list[str]:
@@ -209,5 +225,5 @@ def as_document(done: Demonstration) -> dict[str, Any]:
         "batch": str(report.batch_id),
         "unsupported_findings": [{"finding": finding, "missing": missing} for finding, missing in done.unsupported],
         "export_command": done.export_command,
-        "tokens": {"reviewer": done.reviewer_token, "submitter": done.submitter_token},
+        "refused": done.refused,
     }

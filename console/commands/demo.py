@@ -21,11 +21,12 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "tracker.jsonl"
 )
 @click.option("--complete", is_flag=True, help="also approve as the demo's reviewer, apply to a local tracker folder, and archive")
 @click.option("--reset", is_flag=True, help="stop everything and remove what shopfloor keeps in its data folder; nothing else")
+@click.option("--yes", is_flag=True, help="for --reset, without being asked")
 @click.option(
     "--timeout", default=600, show_default=True, type=click.IntRange(1), metavar="SECONDS", help="give up when work still moves after this"
 )
 @formats()
-def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str) -> None:
+def demo(file: Path | None, complete: bool, reset: bool, yes: bool, timeout: int, form: str) -> None:
     """Take in a tracker, review every open item, and end at the inbox.
 
     \b
@@ -33,7 +34,7 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
       shopfloor demo --input issues.jsonl.gz
     """
     if reset:
-        _reset(form)
+        _reset(form, yes=yes)
         return
     from contracts.lifecycle import Role
     from pipeline import demonstration
@@ -50,16 +51,14 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
     logs.configure("error")
     set_up(shop)
     start_background(shop)
-    with shop.connect(Role.OPERATE, name="demo") as conn:
+    with shop.connect(Role.READ, name="demo") as conn:
         workspace = shop.workspace_id(conn)
-        tokens = demonstration.tokens(conn, workspace)
     progress("filling the local tracker")
     report = demonstration.take_export(shop, source, _show_intake)
-    done = demonstration.Demonstration(report, reviewer_token=tokens[0], submitter_token=tokens[1])
+    done = demonstration.Demonstration(report)
     demonstration.wait_for_quiet(shop, workspace, _show_moving, seconds=timeout)
-    approved = 0
     if complete:
-        approved = demonstration.approve_all(shop, workspace, tokens[0])
+        demonstration.approve_all(shop, workspace, done)
         demonstration.wait_for_quiet(shop, workspace, _show_moving, seconds=timeout)
     demonstration.account(shop, workspace, done)
     done.unsupported, done.export_command = demonstration.unsupported(source)
@@ -68,7 +67,7 @@ def demo(file: Path | None, complete: bool, reset: bool, timeout: int, form: str
     if form == "json":
         document(demonstration.as_document(done))
     else:
-        _tell(shop, workspace, done, approved)
+        _tell(shop, workspace, done)
 
 
 def _refuse_unreadable(path: Path) -> None:
@@ -88,7 +87,7 @@ def _show_moving(moving: int) -> None:
     progress(f"on the line · {moving} items move")
 
 
-def _reset(form: str) -> None:
+def _reset(form: str, *, yes: bool) -> None:
     from contracts.errors import Unavailable
     from pipeline.demonstration import reset
     from pipeline.startup.compose import open_shop, refuse_foreign_folder
@@ -97,6 +96,7 @@ def _reset(form: str) -> None:
 
     settings = load()
     refuse_foreign_folder(settings)
+    _confirm_reset(settings.data_dir or default_data_dir(), yes=yes)
     try:
         shop = open_shop(settings, start=False)
     except Unavailable:
@@ -107,6 +107,19 @@ def _reset(form: str) -> None:
         document({"removed": removed, "data_dir": folder})
     else:
         click.echo(f"removed {folder}" if removed else f"nothing of shopfloor's is in {folder}")
+
+
+def _confirm_reset(folder: Path, *, yes: bool) -> None:
+    """Ask before everything in a data folder is removed: it may hold more than the demo. Raises BadInput where nobody can answer."""
+    import sys
+
+    from contracts.errors import BadInput
+
+    if yes or not folder.exists():
+        return
+    if not sys.stdin.isatty():
+        raise BadInput(f"--reset would remove all that shopfloor keeps in {folder}: say --yes", hint="nothing was done", code="input.yes")
+    click.confirm(f"Remove all that shopfloor keeps in {folder}: database, artifacts, the local tracker?", abort=True)
 
 
 def _tell_board_and_inbox(shop: Any, workspace: Any) -> None:
@@ -130,7 +143,7 @@ def _tell_board_and_inbox(shop: Any, workspace: Any) -> None:
         click.echo("  nothing waits for a reviewer")
 
 
-def _tell(shop: Any, workspace: Any, done: Any, approved: int) -> None:
+def _tell(shop: Any, workspace: Any, done: Any) -> None:
     """End with the account, the board, the inbox, and what to type next."""
     report = done.report
     click.secho(f"{report.rows} rows in {done.seconds:.1f} s, every one accounted for", bold=True)
@@ -140,8 +153,10 @@ def _tell(shop: Any, workspace: Any, done: Any, approved: int) -> None:
         click.echo(f"  line {bad.line}, {bad.field or 'row'}: {printable(bad.message)} [{bad.code}]")
     _tell_board_and_inbox(shop, workspace)
     click.echo("  proposals: " + (" · ".join(f"{count} {state.replace('_', ' ')}" for state, count in done.proposals.items()) or "none"))
-    if approved:
-        click.echo(f"  {approved} were approved by demo-reviewer and applied to {shop.tracker_dir}")
+    if applied := done.proposals.get("applied"):
+        click.echo(f"  {applied} were approved by demo-reviewer and applied to {shop.tracker_dir}")
+    if done.refused:
+        click.echo(f"  {len(done.refused)} could not be approved, the first because {printable(done.refused[0])}")
     if done.unsupported:
         click.echo()
         click.secho("What this export cannot support", bold=True)
@@ -149,9 +164,7 @@ def _tell(shop: Any, workspace: Any, done: Any, approved: int) -> None:
             click.echo(f"  {finding}: no field {missing}")
         click.echo(f"  an export that can: {done.export_command}")
     click.echo()
-    click.secho("Two actors, because nobody approves what they submitted", bold=True)
-    click.echo(f"  reviewer  demo-reviewer  SHOPFLOOR_TOKEN={done.reviewer_token}")
-    click.echo(f"  submitter intake         SHOPFLOOR_TOKEN={done.submitter_token}")
+    click.echo("The service actor `intake` submitted these, so that you may review them: nobody approves what they submitted.")
     click.echo()
     click.secho("Next", bold=True)
     say("  shopfloor status              the board")

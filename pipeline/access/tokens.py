@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from contracts.errors import BadInput, Denied, NotFound
@@ -51,8 +52,20 @@ def ensure_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, rol
     return actor
 
 
+class IssuedToken(NamedTuple):
+    """A token as its holder gets it, with the id that ends it."""
+
+    id: UUID
+    text: str
+
+
 def issue_token(conn: Connection, workspace: UUID, actor: UUID, *, label: str, by: str, days: int | None = None) -> str:
     """Return a new token of an actor. Only its hash is stored: it cannot be shown again."""
+    return issue(conn, workspace, actor, label=label, by=by, days=days).text
+
+
+def issue(conn: Connection, workspace: UUID, actor: UUID, *, label: str, by: str, days: int | None = None) -> IssuedToken:
+    """Return a new token of an actor, with its id."""
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     token_id = new_id()
     with transaction(conn, workspace):
@@ -61,7 +74,7 @@ def issue_token(conn: Connection, workspace: UUID, actor: UUID, *, label: str, b
             [token_id, workspace, actor, token_sha256(token), label, days],
         )
         record_audit(conn, workspace, by=by, action="token.new", about=str(token_id), payload=label)
-    return token
+    return IssuedToken(token_id, token)
 
 
 def actor_of(conn: Connection, token: str) -> Actor:

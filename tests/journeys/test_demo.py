@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.in_process import Result
+from tests.in_process import Result, issue, merged
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "console" / "samples" / "tracker.jsonl"
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         return Result(done.returncode, done.stdout, done.stderr)
 
     yield call
-    call("demo", "--reset")
+    call("demo", "--reset", "--yes")
 
 
 def test_the_demo_accounts_for_every_row_and_applies_what_was_approved(run: Run) -> None:
@@ -77,7 +77,29 @@ def test_the_screen_ends_with_the_inbox_and_what_to_type_next(run: Run) -> None:
     shown = run("demo")
     assert shown.exit_code == 0
     assert "shopfloor review inbox" in shown.stdout
-    assert "SHOPFLOOR_TOKEN=" in shown.stdout
+    assert "shf_" not in shown.stdout, "a live token is on the screen"
+
+
+def test_what_somebody_elses_intake_proposed_is_not_approved_by_the_demo(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    rows = [issue(1), merged(1001, fixes=1)]
+    mine.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    taken = run("intake", str(mine), "--flow", "issue-sweep", "--as-of", "2025-06-01T00:00:00Z", "--wait")
+    assert taken.exit_code == 0, taken.stderr
+    assert [row["target"] for row in run("review", "inbox", "--json").json["proposals"]] == ["acme/widgets#1"]
+
+    done = run("demo", "--complete", "--json")
+    assert (done.exit_code, done.json["refused"]) == (0, []), done.stderr
+    assert [row["target"] for row in run("review", "inbox", "--json").json["proposals"]] == ["acme/widgets#1"]
+    assert run("token", "list", "--json").json["tokens"] == [
+        row for row in run("token", "list", "--json").json["tokens"] if row["actor"] != "demo-reviewer"
+    ]
+
+
+def test_a_reset_that_nobody_confirmed_removes_nothing(run: Run) -> None:
+    refused = run("demo", "--reset")
+    assert (refused.exit_code, "say --yes" in refused.stderr) == (2, True), refused.stderr
+    assert run("status", "--json").exit_code == 0
 
 
 def test_a_file_that_is_not_there_is_refused_before_anything_starts(run: Run) -> None:
@@ -88,6 +110,6 @@ def test_a_file_that_is_not_there_is_refused_before_anything_starts(run: Run) ->
 
 
 def test_reset_removes_the_data_folder_and_nothing_else(run: Run, tmp_path: Path) -> None:
-    gone = run("demo", "--reset", "--json")
+    gone = run("demo", "--reset", "--yes", "--json")
     assert gone.exit_code == 0, gone.stderr
     assert not Path(gone.json["data_dir"]).exists()

@@ -102,7 +102,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         assert done["proposals"].keys() == {"applied"}, done
         yield here
     finally:
-        here.run("demo", "--reset")
+        here.run("demo", "--reset", "--yes")
         shutil.rmtree(folder)
 
 
