@@ -62,7 +62,7 @@ def list_(limit: int, cursor: UUID | None, form: str) -> None:
 @each_of("batch_id", "BATCH")
 @formats()
 def show(batch_id: str, form: str) -> None:
-    """Show the account of a batch: rows, orders by end, findings, proposals, time. BATCH is an id or `latest`.
+    """Show a batch: rows, orders by state, findings, proposals, time. BATCH is an id or `latest`.
 
     \b
     Example:
@@ -70,10 +70,10 @@ def show(batch_id: str, form: str) -> None:
     """
     from console.session import session
     from contracts.lifecycle import Role
-    from pipeline.operations.batches import account
+    from pipeline.operations.batches import batch_summary
 
     with session(Role.READ) as here:
-        found = account(here.conn, here.workspace, _batch(here, batch_id))
+        found = batch_summary(here.conn, here.workspace, _batch(here, batch_id))
     document(found) if form == "json" else _tell(found)
 
 
@@ -134,7 +134,7 @@ def results(batch_id: str, after: int, form: str) -> None:
 @click.option("--after", default=0, metavar="ROW", type=click.IntRange(0), help="go on after this row number")
 @formats(rows=True)
 def rejects(batch_id: str, after: int, form: str) -> None:
-    """Print the rejected rows of a batch: where each stands in the file, and what is wrong with it.
+    """Print the rejected rows of a batch: where each is in the file, and what is wrong with it.
 
     \b
     Example:
@@ -174,9 +174,9 @@ def _tell(found: dict[str, Any]) -> None:
     )
     for name, title in (("orders", "orders"), ("findings", "ended as"), ("proposals", "proposals")):
         if found[name]:
-            click.echo(f"  {title:<10} " + ", ".join(f"{count:,} {printable(what)}" for what, count in found[name].items()))
-    for row in found["standing"]:
-        click.echo(f"  {'on the line':<10} {row['items']:,} {row['stands']} in lane {row['lane']}")
+            click.echo(f"  {title:<11} " + ", ".join(f"{count:,} {printable(what)}" for what, count in found[name].items()))
+    for row in found["in_progress"]:
+        click.echo(f"  {'in progress':<11} {row['items']:,} {row['status']} in lane {row['lane']}")
     if found["seconds"] is not None:
         click.echo(f"  over after {found['seconds']:.1f} s")
     if found["rejected"]:

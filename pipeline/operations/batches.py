@@ -1,4 +1,4 @@
-"""Batches, read: the account of one, waiting for its end, and every input row back in its order."""
+"""Read batches: list them, summarise one, wait for its end, and yield every input row in its order."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,8 @@ _POLL_SECONDS = (0.1, 0.2, 0.5, 1.0)
 
 _LIST = """
 SELECT id, flow, state, source, rows_read AS rows, accepted, rejected, duplicate, context, submitter, as_of, created_at,
-       finished_at, error FROM batches
+       finished_at, error
+  FROM batches
  WHERE workspace_id = ANY (workspaces_in_use())
    AND (%(after)s::uuid IS NULL OR (created_at, id) < (SELECT created_at, id FROM batches WHERE id = %(after)s))
  ORDER BY created_at DESC, id DESC
@@ -32,30 +33,44 @@ def list_batches(conn: Connection, workspace: UUID, *, limit: int = 100, after: 
 
 _BATCH = f"""
 SELECT b.id, b.flow, b.state, b.source, b.source_sha256, b.rows_read AS rows, b.accepted, b.rejected, b.duplicate,
-       b.context, b.submitter, b.as_of, b.created_at, b.finished_at, b.error, b.floor_id, ({UNREAD}) AS is_unread, ({IS_STREAM}) AS is_stream,
+       b.context, b.submitter, b.as_of, b.created_at, b.finished_at, b.error, b.floor_id,
+       ({UNREAD}) AS is_unread,
+       ({IS_STREAM}) AS is_stream,
        extract(epoch FROM coalesce(b.finished_at, b.read_at) - b.created_at)::float8 AS intake_seconds
-  FROM batches b WHERE b.id = %(batch)s
+  FROM batches b
+ WHERE b.id = %(batch)s
 """
 # Orders of a batch are found through its items: the one index on a batch that grows with it.
 _ORDERS = """
 SELECT o.state, o.finding, count(*) AS orders, max(o.closed_at) AS last_closed_at
-  FROM items i JOIN orders o ON o.id = i.order_id WHERE i.batch_id = %(batch)s GROUP BY 1, 2
+  FROM items i
+  JOIN orders o ON o.id = i.order_id
+ WHERE i.batch_id = %(batch)s
+ GROUP BY 1, 2
 """
 _PROPOSALS = """
-SELECT p.state, count(*) AS proposals FROM items i JOIN proposals p ON p.item_id = i.id
- WHERE i.batch_id = %(batch)s GROUP BY 1 ORDER BY 1
+SELECT p.state, count(*) AS proposals
+  FROM items i
+  JOIN proposals p ON p.item_id = i.id
+ WHERE i.batch_id = %(batch)s
+ GROUP BY 1
+ ORDER BY 1
 """
-_STANDING = """
-SELECT CASE WHEN q.state = 'dead' THEN 'dead' ELSE coalesce(q.wait, q.state) END AS stands, q.lane, count(*) AS items
-  FROM queue q JOIN items i ON i.id = q.item_id WHERE i.batch_id = %(batch)s GROUP BY 1, 2 ORDER BY 1, 2
+_IN_PROGRESS = """
+SELECT CASE WHEN q.state = 'dead' THEN 'dead' ELSE coalesce(q.wait, q.state) END AS status, q.lane, count(*) AS items
+  FROM queue q
+  JOIN items i ON i.id = q.item_id
+ WHERE i.batch_id = %(batch)s
+ GROUP BY 1, 2
+ ORDER BY 1, 2
 """
 
 
-def account(conn: Connection, workspace: UUID, batch_id: UUID) -> dict[str, Any]:
-    """Return a batch with its rows, orders by end and finding, proposals by state, and how long it took.
+def batch_summary(conn: Connection, workspace: UUID, batch_id: UUID) -> dict[str, Any]:
+    """Return a batch with its row counts, orders by state and finding, proposals by state, and how long it took.
 
-    `rows` is accepted + rejected + duplicate. `seconds` runs from the first row to the last end; None while
-    work is open.
+    `rows` is accepted + rejected + duplicate. `seconds` runs from the first row to the end of the last order; None while
+    an order is open.
     """
     values = {"batch": batch_id}
     found = _rows(conn, workspace, _BATCH, values)
@@ -63,41 +78,50 @@ def account(conn: Connection, workspace: UUID, batch_id: UUID) -> dict[str, Any]
         raise NotFound(f"no batch {batch_id} in this workspace", hint="shopfloor batch list")
     batch = found[0]
     orders = _rows(conn, workspace, _ORDERS, values)
-    ends: dict[str, int] = {}
+    states: dict[str, int] = {}
     findings: dict[str, int] = {}
     for row in orders:
-        ends[row["state"]] = ends.get(row["state"], 0) + row["orders"]
+        states[row["state"]] = states.get(row["state"], 0) + row["orders"]
         if row["finding"]:
             findings[row["finding"]] = findings.get(row["finding"], 0) + row["orders"]
     last = max((row["last_closed_at"] for row in orders if row["last_closed_at"]), default=batch["finished_at"])
-    is_over = batch["state"] != "reading" and "open" not in ends
+    is_over = batch["state"] != "reading" and "open" not in states
     return batch | {
-        "orders": dict(sorted(ends.items())),
+        "orders": dict(sorted(states.items())),
         "findings": dict(sorted(findings.items(), key=lambda pair: -pair[1])),
         "proposals": {row["state"]: row["proposals"] for row in _rows(conn, workspace, _PROPOSALS, values)},
-        "standing": _rows(conn, workspace, _STANDING, values),
+        "in_progress": _rows(conn, workspace, _IN_PROGRESS, values),
         "seconds": (last - batch["created_at"]).total_seconds() if is_over and last else None,
     }
 
 
-# Work that nobody but a worker has to do; the first such item is enough, so that a full queue is not counted.
+# Items that only a worker can move on; EXISTS stops at the first, so that a full queue is not counted.
 _OPEN = """
 SELECT b.state = 'reading' OR EXISTS (
-  SELECT FROM queue q JOIN items i ON i.id = q.item_id
-   WHERE i.batch_id = b.id AND (q.state IN ('ready', 'leased') OR q.wait = 'dependency'))
-  FROM batches b WHERE b.id = %s
+         SELECT
+           FROM queue q
+           JOIN items i ON i.id = q.item_id
+          WHERE i.batch_id = b.id
+            AND (q.state IN ('ready', 'leased') OR q.wait = 'dependency'))
+  FROM batches b
+ WHERE b.id = %s
 """
-_LEFT = """
-SELECT q.lane, coalesce(q.wait, q.state) AS stands, count(*) AS items FROM queue q JOIN items i ON i.id = q.item_id
- WHERE i.batch_id = %(batch)s AND (q.state IN ('ready', 'leased') OR q.wait = 'dependency')
- GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 5
+_UNFINISHED = """
+SELECT q.lane, coalesce(q.wait, q.state) AS status, count(*) AS items
+  FROM queue q
+  JOIN items i ON i.id = q.item_id
+ WHERE i.batch_id = %(batch)s
+   AND (q.state IN ('ready', 'leased') OR q.wait = 'dependency')
+ GROUP BY 1, 2
+ ORDER BY 3 DESC
+ LIMIT 5
 """
 
 
 def wait_for_batch(
     conn: Connection, workspace: UUID, batch_id: UUID, *, seconds: float, progress: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Return the account once every order has ended or waits for a person. Raises Conflict when that takes longer."""
+    """Return the summary once every order has ended or waits for a person. Raises Conflict after `seconds`."""
     deadline = time.monotonic() + seconds
     for pause in _pauses():
         with transaction(conn, workspace):
@@ -105,7 +129,7 @@ def wait_for_batch(
         if row is None:
             raise NotFound(f"no batch {batch_id} in this workspace", hint="shopfloor batch list")
         if not row[0]:
-            return account(conn, workspace, batch_id)
+            return batch_summary(conn, workspace, batch_id)
         left = deadline - time.monotonic()
         if left <= 0:
             break
@@ -121,20 +145,22 @@ def _pauses() -> Iterator[float]:
 
 
 def _still_open(conn: Connection, workspace: UUID, batch_id: UUID, seconds: float) -> Conflict:
-    left = _rows(conn, workspace, _LEFT, {"batch": batch_id})
-    what = ", ".join(f"{row['items']} {row['stands']} in lane {row['lane']}" for row in left)
+    unfinished = _rows(conn, workspace, _UNFINISHED, {"batch": batch_id})
+    what = ", ".join(f"{row['items']} {row['status']} in lane {row['lane']}" for row in unfinished)
     return Conflict(
-        f"batch {batch_id} is still open after {seconds:g} s: {what or 'its intake still reads'}",
-        hint="shopfloor status says what holds it; then wait again: shopfloor batch wait " + str(batch_id),
+        f"batch {batch_id} is still open after {seconds:g} s: {what or 'its intake is still reading'}",
+        hint=f"shopfloor status shows what blocks it; then wait again: shopfloor batch wait {batch_id}",
         code="batch.open",
     )
 
 
-# One page by primary key; the rest are look-ups by key for each of its rows. The artifact is what the cell gave:
+# One page by primary key; the rest are look-ups by key for each of its rows. The artifact is what the cell returned:
 # the sealed proposal is named by the proposal itself.
 _RESULTS = """
 SELECT r.row_no, r.line, r.subject_key AS subject, r.outcome, r.code, r.field, r.message, r.order_id, o.revision,
-       o.state AS order_state, coalesce(nullif(o.finding, ''), p.finding) AS finding, i.id AS item_id,
+       o.state AS order_state,
+       coalesce(nullif(o.finding, ''), p.finding) AS finding,
+       i.id AS item_id,
        coalesce((SELECT coalesce(s.reason, s.state) FROM item_reasons s WHERE s.item_id = i.id),
                 (SELECT m.reason FROM moves m WHERE m.item_id = i.id ORDER BY m.no DESC LIMIT 1)) AS reason,
        a.sha256 AS artifact_sha256, p.id AS proposal_id, p.action, p.target, p.state AS proposal_state,
@@ -142,25 +168,45 @@ SELECT r.row_no, r.line, r.subject_key AS subject, r.outcome, r.code, r.field, r
   FROM batch_rows r
   LEFT JOIN orders o ON o.id = r.order_id
   LEFT JOIN LATERAL (SELECT id FROM items WHERE order_id = o.id ORDER BY id LIMIT 1) i ON true
-  LEFT JOIN LATERAL (SELECT sha256 FROM artifacts WHERE item_id = i.id AND kind <> %(envelope)s
-                      ORDER BY fence DESC, id DESC LIMIT 1) a ON true
-  LEFT JOIN LATERAL (SELECT id, action, target, state, finding FROM proposals WHERE item_id = i.id
-                      ORDER BY epoch DESC LIMIT 1) p ON true
-  LEFT JOIN LATERAL (SELECT state, CASE state WHEN 'applied' THEN finished_at END AS finished_at FROM applies
-                      WHERE proposal_id = p.id ORDER BY intent_at DESC LIMIT 1) x ON true
- WHERE r.batch_id = %(batch)s AND r.row_no > %(after)s ORDER BY r.row_no LIMIT %(limit)s
+  LEFT JOIN LATERAL (
+         SELECT sha256
+           FROM artifacts
+          WHERE item_id = i.id
+            AND kind <> %(envelope)s
+          ORDER BY fence DESC, id DESC
+          LIMIT 1) a ON true
+  LEFT JOIN LATERAL (
+         SELECT id, action, target, state, finding
+           FROM proposals
+          WHERE item_id = i.id
+          ORDER BY epoch DESC
+          LIMIT 1) p ON true
+  LEFT JOIN LATERAL (
+         SELECT state, CASE state WHEN 'applied' THEN finished_at END AS finished_at
+           FROM applies
+          WHERE proposal_id = p.id
+          ORDER BY intent_at DESC
+          LIMIT 1) x ON true
+ WHERE r.batch_id = %(batch)s
+   AND r.row_no > %(after)s
+ ORDER BY r.row_no
+ LIMIT %(limit)s
 """
 _REJECTS = """
-SELECT row_no, line, byte_offset, field, code, message FROM batch_rows
- WHERE batch_id = %(batch)s AND row_no > %(after)s AND outcome = 'rejected' ORDER BY row_no LIMIT %(limit)s
+SELECT row_no, line, byte_offset, field, code, message
+  FROM batch_rows
+ WHERE batch_id = %(batch)s
+   AND row_no > %(after)s
+   AND outcome = 'rejected'
+ ORDER BY row_no
+ LIMIT %(limit)s
 """
 
 
 def results(conn: Connection, workspace: UUID, batch_id: UUID, *, after: int = 0) -> Iterator[dict[str, Any]]:
     """Yield every input row of a batch in order, with what became of it; one page is in memory at a time.
 
-    No transaction is open between pages. `after` is the last row number that the caller has.
-    A reader may be as slow as it likes.
+    `after` is the last row number that the caller has. No transaction is open between pages: a reader may be slow.
     """
     return _pages(conn, workspace, _RESULTS, {"batch": batch_id, "after": after, "envelope": ENVELOPE_KIND})
 
@@ -171,8 +217,8 @@ def rejects(conn: Connection, workspace: UUID, batch_id: UUID, *, after: int = 0
 
 
 def _pages(conn: Connection, workspace: UUID, statement: str, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    # Pages by key instead of a cursor held open: a reader that pauses for long would be a transaction that idles,
-    # and those are ended after ten seconds.
+    # Pages by key instead of an open cursor: a slow reader would leave its transaction idle, and the database ends those
+    # after ten seconds.
     while True:
         page = _rows(conn, workspace, statement, values | {"limit": PAGE_ROWS})
         yield from page

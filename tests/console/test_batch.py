@@ -1,4 +1,4 @@
-"""batch: the account of what came in, every row back in order, and waiting for the end."""
+"""batch: the summary of what came in, every row back in order, and waiting for the end."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from contracts.errors import Conflict, NotFound
 from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.operations import batches
-from pipeline.operations.batches import account, rejects, results, wait_for_batch
+from pipeline.operations.batches import batch_summary, rejects, results, wait_for_batch
 from tests.in_process import Road, issue, merged
 
 ROWS = [
@@ -34,14 +34,14 @@ def batch(road: Road) -> UUID:
     return report.batch_id
 
 
-def test_the_account_adds_up(batch: UUID, connect: Any, workspace: UUID) -> None:
-    found = account(connect(Role.READ), workspace, batch)
+def test_the_counts_of_a_batch_add_up(batch: UUID, connect: Any, workspace: UUID) -> None:
+    found = batch_summary(connect(Role.READ), workspace, batch)
     assert found["rows"] == found["accepted"] + found["rejected"] + found["duplicate"] == 5
     assert (found["accepted"], found["rejected"], found["duplicate"], found["context"]) == (3, 1, 1, 1)
     assert found["orders"] == {"done": 2, "open": 1}
     assert found["findings"] == {"context": 1, "nothing_found": 1}
     assert found["proposals"] == {"open": 1}
-    assert [(row["stands"], row["items"]) for row in found["standing"]] == [("approval", 1)]
+    assert [(row["status"], row["items"]) for row in found["in_progress"]] == [("approval", 1)]
     assert found["seconds"] is None, "an order is open"
 
 
@@ -82,9 +82,9 @@ def test_waiting_ends_when_every_order_has_ended_or_waits_for_a_person(road: Roa
     report = road.take_in(ROWS)
     assert report.batch_id is not None
     conn = connect(Role.READ)
-    with pytest.raises(Conflict, match="2 ready in lane route") as told:
+    with pytest.raises(Conflict, match="2 ready in lane route") as refused:
         wait_for_batch(conn, workspace, report.batch_id, seconds=0)
-    assert told.value.instance_code == "batch.open"
+    assert refused.value.instance_code == "batch.open"
     found: list[dict[str, Any]] = []
     waiting = threading.Thread(target=lambda: found.append(wait_for_batch(conn, workspace, report.batch_id or new_id(), seconds=30)))
     waiting.start()
@@ -104,7 +104,7 @@ def test_another_workspace_gets_no_rows(batch: UUID, connect: Any) -> None:
     conn = connect(Role.READ)
     assert list(results(conn, new_id(), batch)) == []
     with pytest.raises(NotFound):
-        account(conn, new_id(), batch)
+        batch_summary(conn, new_id(), batch)
 
 
 def test_the_commands_print_the_same_in_every_form(batch: UUID, cli: Any) -> None:
