@@ -97,7 +97,9 @@ def unsupported(path: Path) -> tuple[list[tuple[str, str]], str]:
 
 
 _OPEN_WORK = """
-SELECT count(*) FILTER (WHERE q.state IN ('ready', 'leased') OR q.wait = 'dependency'), count(*) FROM queue q WHERE q.workspace_id = ANY (workspaces_in_use())
+SELECT count(*) FILTER (WHERE q.state IN ('ready', 'leased') OR q.wait = 'dependency'), count(*)
+  FROM queue q
+ WHERE q.workspace_id = ANY (workspaces_in_use())
 """
 
 
@@ -123,15 +125,29 @@ def wait_for_quiet(shop: Shop, workspace: UUID, progress: Callable[[int], None],
 
 
 _ENDS = """
-SELECT CASE WHEN o.state <> 'open' THEN o.state ELSE coalesce('waiting_' || q.wait, q.state, 'open') END, count(DISTINCT o.id)
-  FROM batch_rows r JOIN orders o ON o.id = r.order_id LEFT JOIN items i ON i.order_id = o.id LEFT JOIN queue q ON q.item_id = i.id
+SELECT CASE WHEN o.state <> 'open' THEN o.state
+            ELSE coalesce('waiting_' || q.wait, q.state, 'open') END, count(DISTINCT o.id)
+  FROM batch_rows r
+  JOIN orders o ON o.id = r.order_id
+  LEFT JOIN items i ON i.order_id = o.id
+  LEFT JOIN queue q ON q.item_id = i.id
  WHERE r.batch_id = %s GROUP BY 1 ORDER BY 1
 """
 _PROPOSALS = """
-SELECT p.state, count(*) FROM batch_rows r JOIN proposals p ON p.order_id = r.order_id WHERE r.batch_id = %s GROUP BY 1 ORDER BY 1
+SELECT p.state, count(*)
+  FROM batch_rows r
+  JOIN proposals p ON p.order_id = r.order_id
+ WHERE r.batch_id = %s
+ GROUP BY 1
+ ORDER BY 1
 """
 _FINDINGS = """
-SELECT p.finding || ': ' || p.action, count(*) FROM batch_rows r JOIN proposals p ON p.order_id = r.order_id WHERE r.batch_id = %s GROUP BY 1 ORDER BY 2 DESC, 1
+SELECT p.finding || ': ' || p.action, count(*)
+  FROM batch_rows r
+  JOIN proposals p ON p.order_id = r.order_id
+ WHERE r.batch_id = %s
+ GROUP BY 1
+ ORDER BY 2 DESC, 1
 """
 
 

@@ -28,7 +28,9 @@ class Ended(NamedTuple):
 _HELD = f"""
 SELECT q.item_id, q.workspace_id, q.fence, q.stage, q.lane, q.{COUNTERS[Cause.CRASH]} AS crashes,
        c.worker_id, w.ended,
-       (SELECT convert_from(k.body, 'UTF8')::json #> '{{limits,attempts}}' FROM contracts k WHERE k.id = q.contract_id) AS ceilings
+       (SELECT convert_from(k.body, 'UTF8')::json #> '{{limits,attempts}}'
+          FROM contracts k
+         WHERE k.id = q.contract_id) AS ceilings
   FROM queue q
   JOIN claims c ON c.id = q.claim_id
   JOIN workers w ON w.id = c.worker_id

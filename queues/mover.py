@@ -118,7 +118,8 @@ gone AS (
   DELETE FROM queue q
    USING wanted t
    WHERE {_MATCH}
-  RETURNING q.item_id, q.workspace_id, q.order_id, q.pod_id, q.fence, q.move_no, q.contract_id, q.rounds, q.lane, q.flow),
+  RETURNING q.item_id, q.workspace_id, q.order_id, q.pod_id, q.fence, q.move_no, q.contract_id, q.rounds, q.lane,
+    q.flow),
 moved AS (
   SELECT item_id, workspace_id, order_id, pod_id,
          fence + %(leases)s AS fence,

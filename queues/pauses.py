@@ -189,7 +189,9 @@ _COVERING = f"""
     CROSS JOIN LATERAL (
       SELECT i.lane
        UNION
-      SELECT 'apply.' || o.adapter FROM proposals o WHERE o.item_id = i.item_id AND o.state IN ('open', 'approved')) AS l (lane)
+      SELECT 'apply.' || o.adapter
+        FROM proposals o
+       WHERE o.item_id = i.item_id AND o.state IN ('open', 'approved')) AS l (lane)
     CROSS JOIN LATERAL (SELECT i.workspace_id, i.pod_id, i.order_id, i.item_id, i.flow, l.lane) q
     WHERE i.item_id = %s AND {COVERS})
  ORDER BY p.created_at, p.id

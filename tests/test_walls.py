@@ -47,6 +47,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """The rooms inside a room, lowest level first. Each may import those of the levels below its own, and none beside or above it."""
 
+SQL_COLUMNS = 120
 LONGEST = 300
 REASON_FOR_LENGTH = "longer than 300 lines"
 """A file that is longer says why in its first twelve lines, in a sentence with these words."""
@@ -288,3 +289,43 @@ def test_an_act_is_audited_through_one_function() -> None:
 def test_what_an_effect_in_flight_is_stands_in_one_file() -> None:
     sources = (*OUR_MODULES, *(ROOT / "queues/migrations/sql").glob("*.sql"))
     assert [name_of(path) for path in sources if "('intent', 'unknown')" in path.read_text(encoding="utf-8")] == ["queues/predicates.py"]
+
+
+_SQL_WORDS = r"(?:SELECT|INSERT|UPDATE|DELETE|WITH|MERGE)\b"
+
+
+def sql_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every string that is SQL: it begins with a statement, or is a constant that holds one."""
+    constants = {
+        id(part)
+        for node in tree_of(path).body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id.isupper()
+        for part in ast.walk(node.value)
+    }
+    inside: set[int] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.JoinedStr):
+            inside |= {id(part) for part in node.values}
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else ast.unparse(part) for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            text = node.value
+        else:
+            continue
+        if re.match(rf"\s*{_SQL_WORDS}", text) or (id(node) in constants and re.search(rf"^\s*{_SQL_WORDS}", text, re.MULTILINE)):
+            yield node.lineno, text
+
+
+def test_a_line_of_sql_fits_into_120_columns() -> None:
+    scripts = [(path, 1, path.read_text(encoding="utf-8")) for path in sorted((ROOT / "queues/migrations/sql").glob("*.sql"))]
+    statements = [(path, first, text) for path in OUR_MODULES for first, text in sql_of(path)]
+    assert scripts
+    assert len(statements) > 100
+    long = [
+        f"{name_of(path)}:{first + number}"
+        for path, first, text in scripts + statements
+        for number, line in enumerate(text.splitlines())
+        if len(line) > SQL_COLUMNS
+    ]
+    assert long == []

@@ -171,9 +171,13 @@ def statistics(found: Bench) -> dict[str, Any]:
     """Return the database's own counters: commits, WAL bytes, HOT share of the queue's updates."""
     found.conn.execute("SELECT pg_stat_clear_snapshot()")
     row = found.conn.execute(
-        "SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()), (SELECT wal_bytes FROM pg_stat_wal), "
-        "(SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'queue'), (SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'queue'), "
-        "current_setting('server_version')"
+        """
+        SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),
+               (SELECT wal_bytes FROM pg_stat_wal),
+               (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'queue'),
+               (SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'queue'),
+               current_setting('server_version')
+        """
     ).fetchone()
     assert row is not None
     return {"commits": int(row[0]), "wal_bytes": int(row[1]), "updates": int(row[2] or 0), "hot": int(row[3] or 0), "postgresql": row[4]}

@@ -105,7 +105,13 @@ def _singles(found: Bench, folder: Path, count: int) -> list[float]:
             found.wait_until_archived(done + 1, seconds=60)
             time.sleep(0.02 + (number % 7) * 0.013)
     rows = found.conn.execute(
-        "SELECT extract(epoch FROM a.archived_at - i.created_at) * 1000 FROM items i JOIN archived_items a ON a.item_id = i.id ORDER BY i.id DESC LIMIT %s",
+        """
+        SELECT extract(epoch FROM a.archived_at - i.created_at) * 1000
+          FROM items i
+          JOIN archived_items a ON a.item_id = i.id
+         ORDER BY i.id DESC
+         LIMIT %s
+        """,
         [count],
     ).fetchall()
     return [float(ms) for (ms,) in rows]

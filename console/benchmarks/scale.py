@@ -29,24 +29,34 @@ _STEP = 200_000
 # History as the line itself would have left it, written in bulk: orders, items, archive rows and their first and last move.
 _FILL = (
     """
-    INSERT INTO orders (id, workspace_id, batch_id, pod_id, flow, subject_key, revision, payload_sha256, submitter, state, closed_at)
-    SELECT (substr(id_floor(clock())::text, 1, 19) || substr(md5('o' || g), 1, 4) || '-' || substr(md5('p' || g), 1, 12))::uuid, %(workspace)s, %(batch)s, %(pod)s,
-           'reference', 'past-' || g, '1', sha256(int8send(g)), 'intake', 'done', clock() FROM generate_series(%(low)s::bigint, %(high)s::bigint) g
+    INSERT INTO orders (id, workspace_id, batch_id, pod_id, flow, subject_key, revision, payload_sha256, submitter,
+                        state, closed_at)
+    SELECT (substr(id_floor(clock())::text, 1, 19) || substr(md5('o' || g), 1, 4) || '-'
+            || substr(md5('p' || g), 1, 12))::uuid, %(workspace)s, %(batch)s, %(pod)s,
+           'reference', 'past-' || g, '1', sha256(int8send(g)), 'intake', 'done', clock()
+             FROM generate_series(%(low)s::bigint, %(high)s::bigint) g
     """,
     """
     INSERT INTO items (id, workspace_id, order_id, batch_id, row_no, flow, payload_sha256)
     SELECT o.id, o.workspace_id, o.id, o.batch_id, -substr(o.subject_key, 6)::bigint, o.flow, o.payload_sha256
-      FROM orders o WHERE o.subject_key = ANY (SELECT 'past-' || g FROM generate_series(%(low)s::bigint, %(high)s::bigint) g) AND o.workspace_id = %(workspace)s AND o.flow = 'reference' AND o.revision = '1'
+      FROM orders o
+     WHERE o.subject_key = ANY (SELECT 'past-' || g FROM generate_series(%(low)s::bigint, %(high)s::bigint) g)
+       AND o.workspace_id = %(workspace)s
+       AND o.flow = 'reference'
+       AND o.revision = '1'
     """,
     """
-    INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, stage, state, lane, flow, archived_at)
+    INSERT INTO archived_items (item_id, workspace_id, order_id, pod_id, fence, move_no, stage, state, lane, flow,
+                                archived_at)
     SELECT i.id, i.workspace_id, i.order_id, %(pod)s, 6, 9, 'archive', 'done', 'archive', i.flow, clock()
-      FROM items i WHERE i.workspace_id = %(workspace)s AND i.batch_id = %(batch)s AND -i.row_no BETWEEN %(low)s AND %(high)s
+      FROM items i
+     WHERE i.workspace_id = %(workspace)s AND i.batch_id = %(batch)s AND -i.row_no BETWEEN %(low)s AND %(high)s
     """,
     """
     INSERT INTO moves (item_id, workspace_id, at, no, fence, legal, actor)
     SELECT i.id, i.workspace_id, clock(), k, k, 12, 'scale'
-      FROM items i, generate_series(1, 9) k WHERE i.workspace_id = %(workspace)s AND i.batch_id = %(batch)s AND -i.row_no BETWEEN %(low)s AND %(high)s
+      FROM items i, generate_series(1, 9) k
+     WHERE i.workspace_id = %(workspace)s AND i.batch_id = %(batch)s AND -i.row_no BETWEEN %(low)s AND %(high)s
     """,
 )
 

@@ -70,7 +70,10 @@ def issue(conn: Connection, workspace: UUID, actor: UUID, *, label: str, by: str
     token_id = new_id()
     with transaction(conn, workspace):
         conn.execute(
-            "INSERT INTO tokens (id, workspace_id, actor_id, sha256, label, expires_at) VALUES (%s, %s, %s, %s, %s, clock() + make_interval(days => %s))",
+            """
+            INSERT INTO tokens (id, workspace_id, actor_id, sha256, label, expires_at)
+            VALUES (%s, %s, %s, %s, %s, clock() + make_interval(days => %s))
+            """,
             [token_id, workspace, actor, token_sha256(token), label, days],
         )
         record_audit(conn, workspace, by=by, action="token.new", about=str(token_id), payload=label)

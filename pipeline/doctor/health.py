@@ -95,7 +95,13 @@ def _logins(shop: Shop) -> Iterator[CheckResult]:
         yield CheckResult("logins", "ok", f"all {len(Role)} roles log in")
 
 
-_RIGHTS = "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb) ORDER BY 1"
+_RIGHTS = """
+SELECT rolname
+  FROM pg_roles
+ WHERE rolname = ANY (%s)
+   AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb)
+ ORDER BY 1
+"""
 
 
 def _database(conn: Connection) -> Iterator[CheckResult]:

@@ -140,7 +140,7 @@ def _intend(context: StageContext, ready: Sequence[Approved]) -> dict[UUID, UUID
 def _not_intended(one: Approved, refusal: psycopg.Error | None) -> Step:
     """Return what follows when no intent was recorded: nothing may be sent."""
     if isinstance(refusal, psycopg.errors.InsufficientPrivilege):
-        # Refused by the guard: an approver is disabled, say. It gets a fresh look instead of asking here for ever.
+        # Refused by the guard: an approver is disabled, say. It is redone instead of asking here for ever.
         return _drifted(one, ProposalState.EXPIRED, "the approval no longer holds", {})
     if refusal is not None:
         return failed_attempt(one.work, Cause.TRANSIENT, "another apply of this action is recorded", one.ceilings)

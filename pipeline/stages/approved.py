@@ -70,11 +70,12 @@ class _Stored(NamedTuple):
 
 _READ = f"""
 SELECT DISTINCT ON (p.item_id)
-       p.item_id, p.id, p.sha256, p.finding, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256, p.expires_at,
+       p.item_id, p.id, p.sha256, p.finding, p.action, p.adapter, p.target, p.epoch, p.precondition_sha256,
+       p.expires_at,
        p.state = 'approved'
          AND c.state = 'cleared'
          AND p.expires_at > clock()
-         AND (c.needed = 0 OR approvals_stand(p.id, c.needed)) AS is_live,
+         AND (c.needed = 0 OR approvals_hold(p.id, c.needed)) AS is_live,
        p.state = 'applied' AS is_settled,
        a.id AS apply_id,
        coalesce(extract(epoch FROM clock() - a.intent_at), 0)::float8 AS seconds_since_sent

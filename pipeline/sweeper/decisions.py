@@ -13,7 +13,9 @@ _DECIDED = """
 SELECT q.item_id, q.fence, c.state, p.adapter, p.expires_at <= clock() FROM clearances c
   JOIN proposals p ON p.id = c.proposal_id AND p.state IN ('approved', 'rejected', 'returned')
   JOIN queue q ON q.item_id = p.item_id AND q.stage = 'qa' AND q.state = 'waiting'
- WHERE c.needed > 0 AND c.state IN ('cleared', 'refused', 'returned') AND c.closed_at > clock() - make_interval(days => %s)
+ WHERE c.needed > 0
+   AND c.state IN ('cleared', 'refused', 'returned')
+   AND c.closed_at > clock() - make_interval(days => %s)
    AND NOT EXISTS (SELECT FROM proposals later WHERE later.item_id = p.item_id AND later.epoch > p.epoch)
  ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
 """
@@ -22,7 +24,7 @@ SELECT q.item_id, q.fence, c.state, p.adapter, p.expires_at <= clock() FROM clea
 def follow_decisions(conn: Connection, *, days: int = 1) -> int:
     """Move the items whose clearance was decided, within so many days, by a call that did not move them.
 
-    Such as psql, or a console that died. An approval that expired before it was followed gets a fresh look.
+    Such as psql, or a console that died. An approval that expired before it was followed is redone.
     """
     with transaction(conn, None):
         rows = conn.execute(_DECIDED, [days, _MOST]).fetchall()
@@ -37,13 +39,15 @@ def follow_decisions(conn: Connection, *, days: int = 1) -> int:
 
 
 _EXPIRED = """
-SELECT q.item_id, q.fence FROM proposals p JOIN queue q ON q.item_id = p.item_id AND q.stage = 'qa' AND q.state = 'waiting'
+SELECT q.item_id, q.fence
+  FROM proposals p
+  JOIN queue q ON q.item_id = p.item_id AND q.stage = 'qa' AND q.state = 'waiting'
  WHERE p.is_open AND p.expires_at <= clock() ORDER BY q.item_id LIMIT %s FOR NO KEY UPDATE OF q SKIP LOCKED
 """
 
 
 def lapse_proposals(conn: Connection) -> int:
-    """Give proposals that expired unanswered a fresh look: never dropped, never executed."""
+    """Send proposals that expired unanswered to be redone: never dropped, never executed."""
     with transaction(conn, None):
         rows = conn.execute(_EXPIRED, [_MOST]).fetchall()
         if not rows:

@@ -21,7 +21,13 @@ LATEST_SECONDS = GRACE_SECONDS + 3 * EVERY_SECONDS
 """A file that nothing names is gone by this age where a sweeper runs."""
 _FIRST_SECONDS = 30.0
 
-_OTHERS = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname NOT IN ('postgres', current_database())"
+_OTHERS = """
+SELECT datname
+  FROM pg_database
+ WHERE datallowconn
+   AND NOT datistemplate
+   AND datname NOT IN ('postgres', current_database())
+"""
 
 
 class Collector:

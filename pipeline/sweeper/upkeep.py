@@ -16,7 +16,12 @@ def upkeep(conn: Connection) -> int:
         row = conn.execute("SELECT extend_partitions()").fetchone()
         # A claim is closed with its last item. One that is not, were it ever to be, would keep that item for good.
         conn.execute(
-            "UPDATE claims SET closed_at = NULL WHERE closed_at IS NOT NULL AND id IN (SELECT claim_id FROM queue WHERE claim_id IS NOT NULL)"
+            """
+            UPDATE claims
+               SET closed_at = NULL
+             WHERE closed_at IS NOT NULL
+               AND id IN (SELECT claim_id FROM queue WHERE claim_id IS NOT NULL)
+            """
         )
         conn.execute("UPDATE workers SET stopped_at = clock() WHERE stopped_at IS NULL AND beat_at < clock() - interval '10 minutes'")
         conn.execute("DELETE FROM lane_minutes WHERE minute < clock() - make_interval(days => %s)", [_MINUTES_DAYS])

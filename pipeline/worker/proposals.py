@@ -17,7 +17,9 @@ CLEARANCE_SECONDS = 2 * 24 * 3600
 Finished = Sequence[tuple[Work, Step]]
 
 _PROPOSE = """
-SELECT * FROM propose(%b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::int[], %b::text[],
+SELECT *
+  FROM propose(%b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::int[],
+               %b::text[],
   %b::real[], %b::text[], %b::timestamptz[], %b::int[], %b::int[], %b::text[], %b::uuid[], %s)
 """
 

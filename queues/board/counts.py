@@ -156,7 +156,9 @@ SELECT clock() AS at,
          SELECT extract(epoch FROM clock() - min(b.finished_at))::float8
            FROM batches b
           WHERE b.state <> 'reading'
-            AND EXISTS (SELECT FROM queue q WHERE q.wait = 'dependency' AND q.waiting_on = 'batch ' || b.id)), 0) AS unreleased_seconds,
+            AND EXISTS (SELECT
+                          FROM queue q
+                         WHERE q.wait = 'dependency' AND q.waiting_on = 'batch ' || b.id)), 0) AS unreleased_seconds,
        EXISTS (
          SELECT FROM pg_stat_activity
           WHERE datname = current_database() AND application_name = 'sweeper') AS is_sweeper_seen

@@ -175,7 +175,8 @@ SELECT l.max_active, {AT_LIMIT} AS at_limit
  WHERE q.item_id = %s
 """
 _LAST_SERVED = f"""
-SELECT w.name, extract(epoch FROM clock() - w.beat_at)::float8 AS seconds, k.name || '@' || k.version AS contract, ({ALIVE}) AS is_alive
+SELECT w.name, extract(epoch FROM clock() - w.beat_at)::float8 AS seconds, k.name || '@' || k.version AS contract,
+       ({ALIVE}) AS is_alive
   FROM queue q LEFT JOIN contracts k ON k.id = q.contract_id AND q.stage = 'workcell'
   JOIN workers w ON q.lane = ANY (w.lanes)
  WHERE q.item_id = %s ORDER BY is_alive DESC, w.beat_at DESC LIMIT 1

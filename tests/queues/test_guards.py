@@ -54,7 +54,7 @@ def test_a_move_continues_the_history_of_its_item(count: int, fence: int, legal:
 
 def test_a_row_whose_history_went_on_without_it_cannot_be_touched(item: Any, admin: Connection) -> None:
     admin.execute(CONTINUE, [1, 1, CLAIM_ROUTE, item])
-    with pytest.raises(psycopg.errors.CheckViolation, match="would stand where its history does not say"):
+    with pytest.raises(psycopg.errors.CheckViolation, match="would be where its history does not put it"):
         admin.execute("UPDATE queue SET priority = 1 WHERE item_id = %s", [item])
 
 

@@ -11,9 +11,9 @@ from queues.database import Connection
 from tests.in_process import Road, issue, merged
 
 BY_ID = [
-    ("items", "id"), ("moves", "item_id"), ("leases", "item_id"), ("attempts", "item_id"), ("artifacts", "item_id"), ("artifacts", "id"),
+    ("items", "id"), ("moves", "item_id"), ("leases", "item_id"), ("attempts", "item_id"), ("artifacts", "item_id"),
     ("proposals", "item_id"), ("proposals", "id"), ("clearances", "id"), ("clearances", "proposal_id"), ("decisions", "id"),
-    ("decisions", "clearance_id"), ("decisions", "proposal_id"), ("applies", "id"), ("applies", "proposal_id"), ("batches", "id"),
+    ("decisions", "clearance_id"), ("decisions", "proposal_id"), ("applies", "proposal_id"), ("batches", "id"),
     ("batch_rows", "batch_id"),
 ]  # fmt: skip
 GROWS = {

@@ -429,7 +429,7 @@ def test_a_shadow_of_the_history_hides_nothing_from_its_guards(shop: Shop, admin
         conn.execute("SELECT set_config('shopfloor.workspace', %s, false)", [str(workspace)])
         conn.execute("CREATE TEMPORARY TABLE moves AS SELECT item_id, no, 999 AS fence, legal, at FROM shopfloor.moves")
         conn.execute("UPDATE moves SET no = 999")
-        with pytest.raises(CheckViolation, match="history does not say"):
+        with pytest.raises(CheckViolation, match="history does not put it"):
             conn.execute("UPDATE shopfloor.queue SET fence = 999, move_no = 999")
         conn.execute("CREATE TEMPORARY TABLE archived_items AS SELECT * FROM shopfloor.archived_items")
         with pytest.raises(CheckViolation, match="left the queue without"):

@@ -6,35 +6,45 @@ from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts, r
 _BATCHES = """
 WITH row_counts AS (
   SELECT batch_id, max(row_no) AS last_row, count(*) FILTER (WHERE outcome = 'accepted') AS accepted,
-         count(*) FILTER (WHERE outcome = 'rejected') AS rejected, count(*) FILTER (WHERE outcome = 'duplicate') AS duplicate
+         count(*) FILTER (WHERE outcome = 'rejected') AS rejected,
+         count(*) FILTER (WHERE outcome = 'duplicate') AS duplicate
     FROM inspect.batch_rows GROUP BY batch_id),
 shelved AS (
   SELECT batch_id, count(*) AS items FROM inspect.items
    WHERE finding = 'context' AND stage = 'archive' AND state = 'done' GROUP BY batch_id),
 counts AS (
   SELECT b.id, b.rows_total, b.accepted, b.rejected, b.duplicate, b.context, coalesce(a.last_row, 0) AS last_row,
-         coalesce(a.accepted, 0) AS accepted_rows, coalesce(a.rejected, 0) AS rejected_rows, coalesce(a.duplicate, 0) AS duplicate_rows,
+         coalesce(a.accepted, 0) AS accepted_rows, coalesce(a.rejected, 0) AS rejected_rows,
+         coalesce(a.duplicate, 0) AS duplicate_rows,
          coalesce(s.items, 0) AS shelved
     FROM inspect.batches b LEFT JOIN row_counts a ON a.batch_id = b.id LEFT JOIN shelved s ON s.batch_id = b.id
    WHERE b.state <> 'reading')
 SELECT 1, 'batch ' || id || CASE
-    WHEN rows_total <> accepted + rejected + duplicate OR (accepted, rejected, duplicate) <> (accepted_rows, rejected_rows, duplicate_rows)
-      THEN ' counts ' || rows_total || ' rows = ' || accepted || ' accepted + ' || rejected || ' rejected + ' || duplicate
+    WHEN rows_total <> accepted + rejected + duplicate
+         OR (accepted, rejected, duplicate) <> (accepted_rows, rejected_rows, duplicate_rows)
+      THEN ' counts ' || rows_total || ' rows = ' || accepted || ' accepted + ' || rejected || ' rejected + '
+        || duplicate
            || ' duplicate, its rows are ' || accepted_rows || ' + ' || rejected_rows || ' + ' || duplicate_rows
     WHEN last_row <> rows_total THEN ' has ' || rows_total || ' rows, the last one is number ' || last_row
-    WHEN context <> shelved THEN ' counts ' || context || ' context rows, ' || shelved || ' of its items are done as context' END
+    WHEN context <> shelved
+      THEN ' counts ' || context || ' context rows, ' || shelved || ' of its items are done as context' END
   FROM counts
- WHERE rows_total <> accepted + rejected + duplicate OR (accepted, rejected, duplicate) <> (accepted_rows, rejected_rows, duplicate_rows)
+ WHERE rows_total <> accepted + rejected + duplicate
+    OR (accepted, rejected, duplicate) <> (accepted_rows, rejected_rows, duplicate_rows)
     OR last_row <> rows_total OR context <> shelved
 """
 
 # Orders have no view of their own; they are compared by their native ids.
 _ORDERS = """
 WITH accepted AS (
-  SELECT order_id, (array_agg(batch_id))[1] AS batch_id, count(*) AS rows FROM batch_rows WHERE outcome = 'accepted' GROUP BY order_id)
+  SELECT order_id, (array_agg(batch_id))[1] AS batch_id, count(*) AS rows
+    FROM batch_rows
+   WHERE outcome = 'accepted'
+   GROUP BY order_id)
 SELECT 1, CASE
     WHEN o.id IS NULL
-      THEN 'batch ' || a.batch_id || ': an accepted row names order ' || coalesce(a.order_id::text, 'none') || ', which does not exist'
+      THEN 'batch ' || a.batch_id || ': an accepted row names order ' || coalesce(a.order_id::text, 'none')
+        || ', which does not exist'
     WHEN a.order_id IS NULL THEN 'order ' || o.id || ': no accepted row of batch ' || o.batch_id || ' made it'
     WHEN a.rows > 1 THEN 'order ' || o.id || ': ' || a.rows || ' accepted rows name it'
     ELSE 'order ' || o.id || ': belongs to batch ' || o.batch_id || ', its row to batch ' || a.batch_id END
@@ -71,8 +81,12 @@ SELECT 17, 'item ' || id || ' in ' || stage || '/' || state || ' has ' || count(
 
 _ENDS = """
 WITH ends AS (
-  SELECT i.order_id, bool_or(q.item_id IS NOT NULL) AS queued, bool_or(q.state <> 'dead') AS live, array_agg(DISTINCT a.state) AS ended
-    FROM items i LEFT JOIN queue q ON q.item_id = i.id LEFT JOIN archived_items a ON a.item_id = i.id GROUP BY i.order_id)
+  SELECT i.order_id, bool_or(q.item_id IS NOT NULL) AS queued, bool_or(q.state <> 'dead') AS live,
+         array_agg(DISTINCT a.state) AS ended
+    FROM items i
+    LEFT JOIN queue q ON q.item_id = i.id
+    LEFT JOIN archived_items a ON a.item_id = i.id
+   GROUP BY i.order_id)
 SELECT 17, 'order ' || o.id || ' is ' || o.state || CASE
     WHEN o.state = 'open' THEN ', and nothing of it is in progress'
     WHEN e.live THEN ', and an item of it is still in progress'

@@ -15,16 +15,20 @@ _AFRESH = ["requeue", "replay", "send_back", "return", "lapse"]
 _MOVES = """
 WITH steps AS (
   SELECT item_id, no, move, from_stage, from_state, to_stage, to_state, fence, actor, to_state = 'leased' AS leases,
-         lag(no, 1, 0) OVER w AS no_before, lag(to_stage, 1, 'none') OVER w AS stage_before, lag(to_state, 1, 'none') OVER w AS state_before,
+         lag(no, 1, 0) OVER w AS no_before, lag(to_stage, 1, 'none') OVER w AS stage_before,
+         lag(to_state, 1, 'none') OVER w AS state_before,
          lag(fence, 1, 0) OVER w AS fence_before, lead(no) OVER w IS NULL AS is_last
-    FROM (SELECT item_id COLLATE "C" AS item_id, no, move, from_stage, from_state, to_stage, to_state, fence, actor FROM inspect.moves) m
+    FROM (SELECT item_id COLLATE "C" AS item_id, no, move, from_stage, from_state, to_stage, to_state, fence, actor
+            FROM inspect.moves) m
   WINDOW w AS (PARTITION BY item_id ORDER BY no)),
 lives AS (
   SELECT item_id, max(no) FILTER (WHERE is_last) AS last_no, max(to_stage) FILTER (WHERE is_last) AS stage,
          max(to_state) FILTER (WHERE is_last) AS state, max(fence) FILTER (WHERE is_last) AS fence,
          min(no) FILTER (WHERE no <> no_before + 1) AS gap_at,
-         min(no) FILTER (WHERE no = no_before + 1 AND (from_stage, from_state) <> (stage_before, state_before)) AS jump_at,
-         min(no) FILTER (WHERE state_before = ANY (%(terminal)s) AND (move <> ALL (%(revivals)s) OR actor = '')) AS risen_at,
+         min(no) FILTER (WHERE no = no_before + 1
+                         AND (from_stage, from_state) <> (stage_before, state_before)) AS jump_at,
+         min(no) FILTER (WHERE state_before = ANY (%(terminal)s)
+                         AND (move <> ALL (%(revivals)s) OR actor = '')) AS risen_at,
          min(no) FILTER (WHERE fence < fence_before + leases::int) AS fence_back_at,
          min(no) FILTER (WHERE fence > fence_before + leases::int) AS fence_ahead_at,
          count(*) FILTER (WHERE from_stage = 'rework' AND to_stage = 'workcell') AS rounds,
@@ -40,8 +44,11 @@ SELECT broken.number, 'item ' || i.id || broken.text
                THEN ' is in ' || i.stage || '/' || i.state || ', its last move (' || l.last_no || ') ended in '
                     || l.stage || '/' || l.state END),
     (2, CASE WHEN l.gap_at IS NOT NULL THEN ': a move before number ' || l.gap_at || ' is missing or not legal' END),
-    (2, CASE WHEN l.jump_at IS NOT NULL THEN ': move ' || l.jump_at || ' does not start where the one before ended' END),
-    (2, CASE WHEN l.risen_at IS NOT NULL THEN ': move ' || l.risen_at || ' leaves a terminal state without being a revival by a named actor' END),
+    (2,
+     CASE WHEN l.jump_at IS NOT NULL THEN ': move ' || l.jump_at || ' does not start where the one before ended' END),
+    (2,
+     CASE WHEN l.risen_at IS NOT NULL THEN ': move ' || l.risen_at
+       || ' leaves a terminal state without being a revival by a named actor' END),
     (3, CASE WHEN l.fence_back_at IS NOT NULL THEN ': the fence of move ' || l.fence_back_at || ' does not grow'
              WHEN i.fence <> l.fence THEN ' carries fence ' || i.fence || ', its last move fence ' || l.fence END),
     (4, CASE WHEN l.fence_back_at IS NULL AND l.fence_ahead_at IS NOT NULL
@@ -51,7 +58,9 @@ SELECT broken.number, 'item ' || i.id || broken.text
               WHEN l.rounds > coalesce(k.rounds, %(default_rounds)s) * (1 + l.afresh)
                 THEN ' went through ' || l.rounds || ' rework rounds: at most '
                      || coalesce(k.rounds, %(default_rounds)s) * (1 + l.afresh) || ' were allowed' END),
-    (14, CASE WHEN i.depth > %(max_depth)s THEN ' is ' || i.depth || ' hops from its first order: at most ' || %(max_depth)s END)
+    (14,
+     CASE WHEN i.depth > %(max_depth)s THEN ' is ' || i.depth || ' hops from its first order: at most '
+       || %(max_depth)s END)
   ) AS broken (number, text)
  WHERE broken.text IS NOT NULL
    -- Worked out only for the few that something is wrong with.
@@ -77,7 +86,8 @@ def check_moves(context: CheckContext, counts: ViolationCounts) -> None:
 # Later than that is a result of a worker that had lost the lease.
 _RESULTS = """
 WITH results AS (
-  SELECT id, 'artifact' AS kind, item_id, split_part(attempt_id, '/', 2)::int AS fence, created_at AS at FROM inspect.artifacts
+  SELECT id, 'artifact' AS kind, item_id, split_part(attempt_id, '/', 2)::int AS fence, created_at AS at
+    FROM inspect.artifacts
   UNION ALL
   SELECT id::text, 'verdict', item_id::text, fence, at FROM verdicts)
 SELECT 3, r.kind || ' ' || r.id || ' of item ' || r.item_id || CASE
@@ -103,11 +113,15 @@ ended AS (
   SELECT a.item_id, a.cause, a.fence, bool_or(a.stage = 'route') AS unpinned, count(r.item_id) AS life
     FROM inspect.attempts a LEFT JOIN revived r ON r.item_id = a.item_id AND r.fence < a.fence
    WHERE a.cause IS NOT NULL GROUP BY a.item_id, a.cause, a.fence),
-counted AS (SELECT item_id, cause, life, count(*) AS attempts, bool_or(unpinned) AS unpinned FROM ended GROUP BY item_id, cause, life),
+counted AS (SELECT item_id, cause, life, count(*) AS attempts, bool_or(unpinned) AS unpinned
+              FROM ended
+             GROUP BY item_id, cause, life),
 limits AS (
   SELECT * FROM unnest(%(names)s::text[], %(versions)s::text[], %(causes)s::text[], %(ceilings)s::int[])
     AS l (name, version, cause, ceiling))
-SELECT 4, 'item ' || c.item_id || ': ' || c.attempts || ' attempts ended for ' || c.cause || ', at most ' || m.ceiling || ' may'
+SELECT 4,
+       'item ' || c.item_id || ': ' || c.attempts || ' attempts ended for ' || c.cause || ', at most ' || m.ceiling
+       || ' may'
   FROM counted c JOIN inspect.items i ON i.id = c.item_id
   JOIN limits d ON d.name = '' AND d.cause = c.cause
   LEFT JOIN limits k ON (k.name, k.version, k.cause) = (i.contract, i.contract_version, c.cause)

@@ -11,10 +11,15 @@ _FAR_SECONDS = 86_400
 
 _STRANDED = """
 WITH moving AS (
-  SELECT lane FROM lane_minutes WHERE minute >= date_trunc('minute', clock() - make_interval(secs => %(still)s)) AND finished + failed > 0
+  SELECT lane
+    FROM lane_minutes
+   WHERE minute >= date_trunc('minute', clock() - make_interval(secs => %(still)s)) AND finished + failed > 0
   UNION
   -- A worker that is busy with a long batch comes to its other items afterwards.
-  SELECT unnest(w.lanes) FROM claims b JOIN workers w ON w.id = b.worker_id WHERE b.closed_at IS NULL AND b.until > clock()),
+  SELECT unnest(w.lanes)
+    FROM claims b
+    JOIN workers w ON w.id = b.worker_id
+   WHERE b.closed_at IS NULL AND b.until > clock()),
 newest AS (SELECT DISTINCT ON (item_id) item_id, id FROM proposals ORDER BY item_id, epoch DESC)
 SELECT 12, 'item ' || q.item_id || ' in ' || q.stage || '/' || q.state || CASE
     WHEN q.state = 'leased' AND c.id IS NULL THEN ': its claim ' || q.claim_id || ' is gone'
@@ -22,14 +27,17 @@ SELECT 12, 'item ' || q.item_id || ' in ' || q.stage || '/' || q.state || CASE
     WHEN q.state = 'leased' THEN ': its lease ran out at ' || c.until || ' and nobody took it back'
     WHEN q.state = 'waiting' AND q.waiting_on = '' THEN ': waits for ' || q.wait || ' on nobody'
     WHEN q.state = 'waiting' AND q.wait = 'dependency' THEN ': waits on ' || q.waiting_on || ', which does not exist'
-    WHEN q.state = 'waiting' THEN ': waits for ' || q.wait || ', and no clearance of its proposal is open or newly decided'
+    WHEN q.state = 'waiting'
+      THEN ': waits for ' || q.wait || ', and no clearance of its proposal is open or newly decided'
     WHEN q.due_at > clock() THEN ': is due at ' || q.due_at || ', more than a day ahead'
-    ELSE ': due since ' || greatest(q.due_at, q.moved_at) || ', its lane ' || q.lane || ' is served, free and does not move' END
+    ELSE ': due since ' || greatest(q.due_at, q.moved_at)
+      || ', its lane ' || q.lane || ' is served, free and does not move' END
   FROM queue q JOIN item_reasons s ON s.item_id = q.item_id
   LEFT JOIN claims c ON c.id = q.claim_id
   LEFT JOIN newest p ON p.item_id = q.item_id AND q.wait IN ('approval', 'second_approval')
   LEFT JOIN clearances l ON l.proposal_id = p.id
- WHERE q.state = 'leased' AND (c.id IS NULL OR c.closed_at IS NOT NULL OR c.until < clock() - make_interval(secs => %(still)s))
+ WHERE q.state = 'leased'
+   AND (c.id IS NULL OR c.closed_at IS NOT NULL OR c.until < clock() - make_interval(secs => %(still)s))
     OR q.state = 'waiting' AND (q.waiting_on = ''
       OR q.wait = 'dependency' AND starts_with(q.waiting_on, 'batch ')
          AND NOT EXISTS (SELECT FROM batches b WHERE 'batch ' || b.id = q.waiting_on)
@@ -81,7 +89,9 @@ SELECT 16, 'claim ' || c.id || ' ran out at ' || c.until || ' and is still open,
 UNION ALL
 SELECT 16, 'item ' || q.item_id || ' still waits on batch ' || b.id || ', which is ' || b.state
   FROM queue q JOIN batches b ON q.waiting_on = 'batch ' || b.id
- WHERE q.wait = 'dependency' AND b.state <> 'reading' AND coalesce(b.finished_at, b.created_at) < clock() - make_interval(secs => %(late)s)
+ WHERE q.wait = 'dependency'
+   AND b.state <> 'reading'
+   AND coalesce(b.finished_at, b.created_at) < clock() - make_interval(secs => %(late)s)
 UNION ALL
 SELECT 16, 'item ' || q.item_id || ' still waits for approval, its clearance is ' || c.state
   FROM clearances c JOIN proposals p ON p.id = c.proposal_id AND p.state IN ('approved', 'rejected', 'returned')

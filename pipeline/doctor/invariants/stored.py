@@ -15,10 +15,14 @@ _CHUNK = 5_000
 _READ_BYTES = 1 << 20
 
 _BODIES = """
-SELECT 9, 'item ' || item_id || ': the bytes stored as ' || encode(sha256, 'hex') || ' hash to ' || encode(sha256(bytes), 'hex')
+SELECT 9,
+       'item ' || item_id || ': the bytes stored as ' || encode(sha256, 'hex') || ' hash to '
+       || encode(sha256(bytes), 'hex')
   FROM bodies WHERE sha256(bytes) <> sha256
 UNION ALL
-SELECT 9, 'artifact ' || a.id || ' of item ' || a.item_id || ' says ' || a.size_bytes || ' bytes, ' || length(b.bytes) || ' are stored'
+SELECT 9,
+       'artifact ' || a.id || ' of item ' || a.item_id || ' says ' || a.size_bytes || ' bytes, ' || length(b.bytes)
+       || ' are stored'
   FROM artifacts a JOIN bodies b ON b.item_id = a.item_id AND b.sha256 = a.sha256
  WHERE a.erased_at IS NULL AND length(b.bytes) <> a.size_bytes
 """

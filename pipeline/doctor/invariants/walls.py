@@ -49,21 +49,29 @@ WITH tables AS (
   SELECT c.oid, c.relname, c.relrowsecurity, c.relforcerowsecurity FROM pg_class c
    WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p')
      AND (c.relname = 'workspaces'
-          OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'workspace_id' AND NOT a.attisdropped))),
+          OR EXISTS (SELECT
+                       FROM pg_attribute a
+                      WHERE a.attrelid = c.oid AND a.attname = 'workspace_id' AND NOT a.attisdropped))),
 logins AS (
   SELECT oid, rolname, rolsuper, rolbypassrls, rolcreaterole OR rolcreatedb OR rolreplication AS rolmore
     FROM pg_roles WHERE rolname = ANY (%(logins)s))
-SELECT 13, 'table ' || relname || ': row security is ' || CASE WHEN NOT relrowsecurity THEN 'off' ELSE 'not forced on its owner' END
+SELECT 13, 'table ' || relname || ': row security is ' || CASE WHEN NOT relrowsecurity THEN 'off'
+                                                               ELSE 'not forced on its owner' END
   FROM tables WHERE NOT relrowsecurity OR NOT relforcerowsecurity
 UNION ALL
-SELECT 13, 'role ' || rolname || CASE WHEN rolsuper THEN ' is a superuser' WHEN rolbypassrls THEN ' can bypass row security'
+SELECT 13, 'role ' || rolname || CASE WHEN rolsuper THEN ' is a superuser'
+                                      WHEN rolbypassrls THEN ' can bypass row security'
                                       ELSE ' may make roles or databases, or replicate' END
   FROM logins WHERE rolsuper OR rolbypassrls OR rolmore
 UNION ALL
-SELECT 13, 'role ' || rolname || ' may make temporary objects: REVOKE TEMPORARY ON DATABASE ' || current_database() || ' FROM PUBLIC'
+SELECT 13,
+       'role ' || rolname || ' may make temporary objects: REVOKE TEMPORARY ON DATABASE ' || current_database()
+       || ' FROM PUBLIC'
   FROM logins WHERE has_database_privilege(oid, current_database(), 'TEMPORARY')
 UNION ALL
-SELECT 13, 'role ' || name || ' does not exist' FROM unnest(%(logins)s) AS name WHERE name NOT IN (SELECT rolname FROM logins)
+SELECT 13, 'role ' || name || ' does not exist'
+  FROM unnest(%(logins)s) AS name
+ WHERE name NOT IN (SELECT rolname FROM logins)
 UNION ALL
 SELECT 13, 'role ' || l.rolname || ' is a member of ' || r.rolname
   FROM pg_auth_members m JOIN logins l ON l.oid = m.member JOIN pg_roles r ON r.oid = m.roleid
@@ -84,7 +92,8 @@ def check_security(context: CheckContext, counts: ViolationCounts) -> None:
 _MAY_SEE = "SELECT rolsuper OR pg_has_role(rolname, 'pg_read_all_stats', 'USAGE') FROM pg_roles WHERE rolname = current_user"
 # Real time, not the clock that governs work: this is about sessions of the server.
 _IDLE = """
-SELECT coalesce(nullif(application_name, ''), 'a session') || ' (' || usename || ', pid ' || pid || ') holds a transaction open, idle for '
+SELECT coalesce(nullif(application_name, ''), 'a session')
+       || ' (' || usename || ', pid ' || pid || ') holds a transaction open, idle for '
        || round(extract(epoch FROM clock_timestamp() - state_change)) || ' s'
   FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid <> %(mine)s

@@ -12,17 +12,22 @@ $$$$;
 CREATE FUNCTION record_audit(p_workspace uuid, p_actor text, p_action text, p_object text, p_payload text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
 BEGIN
-  IF (p_workspace IS NULL OR p_workspace = ANY (workspaces_in_use())) IS NOT TRUE OR p_action LIKE 'review.%' OR p_action = 'apply.resolve' THEN
-    RAISE EXCEPTION '% may not record % for workspace %', session_user, p_action, p_workspace USING ERRCODE = 'insufficient_privilege';
+  IF (p_workspace IS NULL OR p_workspace = ANY (workspaces_in_use())) IS NOT TRUE
+     OR p_action LIKE 'review.%'
+     OR p_action = 'apply.resolve' THEN
+    RAISE EXCEPTION '% may not record % for workspace %', session_user, p_action, p_workspace
+      USING ERRCODE = 'insufficient_privilege';
   END IF;
   PERFORM write_audit(p_workspace, p_actor, p_action, p_object, p_payload);
 END $$$$;
 
-CREATE FUNCTION workspace_named(p_name text) RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
+CREATE FUNCTION workspace_named(p_name text) RETURNS uuid
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
   AS 'SELECT id FROM workspaces WHERE name = p_name';
 
 -- Ids alone: workers serve the lanes of every workspace.
-CREATE FUNCTION all_workspaces() RETURNS TABLE (id uuid) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
+CREATE FUNCTION all_workspaces() RETURNS TABLE (id uuid)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
   AS 'SELECT id FROM workspaces';
 
 -- Whose token is this? Nothing for an unknown, expired or revoked token or a disabled actor.
@@ -40,49 +45,19 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
      AND a.disabled_at IS NULL
 $$$$;
 
--- Which workspaces and pods have ready work in a lane: ids alone. A loose index scan: one probe a pair.
-CREATE FUNCTION lane_backlog(p_lane text, p_limit int)
-RETURNS TABLE (workspace_id uuid, pod_id uuid) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
-#variable_conflict use_column
-BEGIN
-  -- In PL/pgSQL, which keeps its plan from one call to the next.
-  RETURN QUERY WITH RECURSIVE pairs AS (
-    (SELECT q.workspace_id, q.pod_id, 1 AS n FROM queue q WHERE q.ready_lane = p_lane ORDER BY q.workspace_id, q.pod_id LIMIT 1)
-    UNION ALL
-    SELECT next.workspace_id, next.pod_id, pairs.n + 1 FROM pairs, LATERAL (
-      SELECT q.workspace_id, q.pod_id FROM queue q
-       WHERE q.ready_lane = p_lane AND (q.workspace_id, q.pod_id) > (pairs.workspace_id, pairs.pod_id)
-       ORDER BY q.workspace_id, q.pod_id LIMIT 1) next
-     WHERE pairs.n < p_limit)
-  SELECT pairs.workspace_id, pairs.pod_id FROM pairs
-   WHERE NOT EXISTS (SELECT FROM pauses p WHERE p.lifted_at IS NULL AND (p.until IS NULL OR p.until > clock())
-     AND (p.kind = 'all' OR p.workspace_id = pairs.workspace_id AND (p.kind = 'workspace' OR p.kind = 'pod' AND p.scope = pairs.pod_id::text
-          OR p.kind IN ('lane', 'cell') AND p.scope = p_lane)));
-END $$$$;
-
--- Lanes in which something is ready, now or after a backoff, so that the sweeper can ring them. One probe a lane: a ring
--- that came too early costs one claim of nothing.
-CREATE FUNCTION lanes_due() RETURNS TABLE (lane text) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off AS $$$$
-  WITH RECURSIVE names AS (
-    (SELECT q.ready_lane FROM queue q WHERE q.ready_lane IS NOT NULL ORDER BY q.ready_lane LIMIT 1)
-    UNION ALL
-    SELECT next.ready_lane FROM names, LATERAL (
-      SELECT q.ready_lane FROM queue q WHERE q.ready_lane > names.ready_lane ORDER BY q.ready_lane LIMIT 1) next)
-  SELECT ready_lane FROM names
-$$$$;
-
 -- Brings proposals into the world, each with its clearance: the only door. Where they belong and who submitted them is
 -- read from the item, which has to be leased under the fence given: its row stays locked until the caller commits its
--- move, and what is not leased so is left out. The tier is that of the contract that the item is pinned to, or is being pinned to
--- by the same commit; single where that names none. The caller may only ask for more, or for a report, which nothing can apply. A tier of `none` holds only
--- where the pod's own row says full_auto: then the clearance is born cleared and the proposal approved, with nobody's decision.
+-- move, and what is not leased so is left out. The tier is that of the contract that the item is pinned to, or is being
+-- pinned to by the same commit; single where that names none. The caller may only ask for more, or for a report, which
+-- nothing can apply. A tier of `none` holds only where the pod's own row says full_auto: then the clearance is born
+-- cleared and the proposal approved, with nobody's decision.
 CREATE FUNCTION propose(
-  p_ids uuid[], p_items uuid[], p_actions text[], p_targets text[], p_adapters text[], p_sha256s bytea[], p_preconditions bytea[],
-  p_epochs int[], p_findings text[], p_confidences real[], p_authors text[], p_expiries timestamptz[],
-  p_fences int[], p_contracts int[], p_tiers text[], p_clearances uuid[], p_due_seconds int)
-RETURNS TABLE (proposal_id uuid, clearance_state text) LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+  p_ids uuid[], p_items uuid[], p_actions text[], p_targets text[], p_adapters text[], p_sha256s bytea[],
+  p_preconditions bytea[], p_epochs int[], p_findings text[], p_confidences real[], p_authors text[],
+  p_expiries timestamptz[], p_fences int[], p_contracts int[], p_tiers text[], p_clearances uuid[],
+  p_due_seconds int)
+RETURNS TABLE (proposal_id uuid, clearance_state text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
 BEGIN
   RETURN QUERY WITH tiers AS MATERIALIZED (
     -- Each contract is read once, however many items are pinned to it.
@@ -92,15 +67,22 @@ BEGIN
   wanted AS MATERIALIZED (
     SELECT t.*, o.workspace_id, o.id AS order_id, o.submitter,
            CASE WHEN t.tier = '' THEN '' WHEN 'dual' IN (t.tier, s.tier) THEN 'dual'
-                WHEN t.tier = 'none' AND s.tier = 'none' AND d.autonomy = 'full_auto' THEN 'none' ELSE 'single' END AS tier_in_force
+                WHEN t.tier = 'none' AND s.tier = 'none' AND d.autonomy = 'full_auto' THEN 'none'
+                ELSE 'single' END AS tier_in_force
       -- In id order, like every set of items that is locked.
-      FROM (SELECT * FROM unnest(p_ids, p_items, p_actions, p_targets, p_adapters, p_sha256s, p_preconditions, p_epochs, p_findings,
-                                 p_confidences, p_authors, p_expiries, p_fences, p_contracts, p_tiers, p_clearances)
-              AS t (id, item_id, action, target, adapter, sha256, precondition_sha256, epoch, finding, confidence, author, expires_at, fence,
-                    contract_id, tier, clearance)
+      FROM (SELECT *
+              FROM unnest(p_ids, p_items, p_actions, p_targets, p_adapters, p_sha256s, p_preconditions, p_epochs,
+                          p_findings, p_confidences, p_authors, p_expiries, p_fences, p_contracts, p_tiers,
+                          p_clearances)
+                AS t (id, item_id, action, target, adapter, sha256, precondition_sha256, epoch,
+                      finding, confidence, author, expires_at, fence, contract_id, tier,
+                      clearance)
              ORDER BY t.item_id OFFSET 0) t
       CROSS JOIN LATERAL (SELECT q.order_id, coalesce(q.contract_id, t.contract_id) AS contract_id
-                            FROM queue q WHERE q.item_id = t.item_id AND q.fence = t.fence AND q.state = 'leased' FOR NO KEY UPDATE) held
+                            FROM queue q
+                           WHERE q.item_id = t.item_id
+                             AND q.fence = t.fence
+                             AND q.state = 'leased' FOR NO KEY UPDATE) held
       LEFT JOIN tiers s ON s.id = held.contract_id AND s.action = t.action
       -- An array of one instead of =, so that no plan made on an empty table can turn the join around.
       JOIN orders o ON o.id = ANY (ARRAY[held.order_id]) JOIN pods d ON d.id = ANY (ARRAY[o.pod_id])
@@ -127,12 +109,15 @@ END $$$$;
 
 -- One person's answer. The actor comes from the token alone. Returns the clearance's state after it.
 -- SQLSTATEs: SF401 unknown token, SF403 may not decide, SF404 no such clearance, SF409 stale or closed.
-CREATE FUNCTION decide(p_id uuid, p_token_sha256 bytea, p_clearance uuid, p_proposal_sha256 bytea, p_decision text, p_reason text)
+CREATE FUNCTION decide(p_id uuid, p_token_sha256 bytea, p_clearance uuid, p_proposal_sha256 bytea, p_decision text,
+                       p_reason text)
 RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
 DECLARE who record; c clearances; p proposals; e json; differs boolean; approvals int; result text;
 BEGIN
   SELECT * INTO who FROM actor_of(p_token_sha256);
-  IF NOT FOUND THEN RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401'; END IF;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401';
+  END IF;
   SELECT * INTO c FROM clearances WHERE id = p_clearance AND workspace_id = who.workspace_id FOR UPDATE;
   IF NOT FOUND THEN RAISE EXCEPTION 'no such clearance in workspace %', who.workspace USING ERRCODE = 'SF404'; END IF;
   SELECT * INTO p FROM proposals WHERE id = c.proposal_id FOR UPDATE;
@@ -140,19 +125,25 @@ BEGIN
     RAISE EXCEPTION 'the clearance is % and its proposal %', c.state, p.state USING ERRCODE = 'SF409';
   END IF;
   IF p.sha256 IS DISTINCT FROM p_proposal_sha256 THEN
-    RAISE EXCEPTION 'the proposal is not the one that was shown: its hash is now %', encode(p.sha256, 'hex') USING ERRCODE = 'SF409';
+    RAISE EXCEPTION 'the proposal is not the one that was shown: its hash is now %', encode(p.sha256, 'hex')
+      USING ERRCODE = 'SF409';
   END IF;
-  IF p.expires_at <= clock() THEN RAISE EXCEPTION 'the proposal expired at %', p.expires_at USING ERRCODE = 'SF409'; END IF;
-  -- Lists show the row, and what will run are the bytes. (Those too large for the database are compared when they are applied.)
+  IF p.expires_at <= clock() THEN
+    RAISE EXCEPTION 'the proposal expired at %', p.expires_at USING ERRCODE = 'SF409';
+  END IF;
+  -- Lists show the row, and what will run are the bytes. (Those too large for the database are compared when they are
+  -- applied.)
   BEGIN
     SELECT convert_from(b.bytes, 'UTF8') INTO e FROM bodies b WHERE b.item_id = p.item_id AND b.sha256 = p.sha256;
     differs := FOUND AND (e ->> 'item', e ->> 'action', e ->> 'target', e ->> 'adapter', e ->> 'epoch')
                          IS DISTINCT FROM (p.item_id::text, p.action, p.target, p.adapter, p.epoch::text);
   EXCEPTION WHEN untranslatable_character THEN
-    differs := false;  -- A NUL in what a cell wrote: no JSON type here can read it. Then, too, they are compared when applied.
+    -- A NUL in what a cell wrote: no JSON type here can read it. Then, too, they are compared when applied.
+    differs := false;
   END;
   IF differs THEN
-    RAISE EXCEPTION 'the proposal''s bytes are not what its row says: nobody can decide on them' USING ERRCODE = 'SF409';
+    RAISE EXCEPTION 'the proposal''s bytes are not what its row says: nobody can decide on them'
+      USING ERRCODE = 'SF409';
   END IF;
   IF who.kind <> 'person' THEN
     RAISE EXCEPTION '% is a service: a person has to decide', who.actor USING ERRCODE = 'SF403';
@@ -161,26 +152,32 @@ BEGIN
     RAISE EXCEPTION '% does not hold the role reviewer', who.actor USING ERRCODE = 'SF403';
   END IF;
   IF who.actor IN (p.author, p.submitter) OR who.actor = ANY (p.editors) THEN
-    RAISE EXCEPTION '% wrote, edited or submitted this work: another person has to decide', who.actor USING ERRCODE = 'SF403';
+    RAISE EXCEPTION '% wrote, edited or submitted this work: another person has to decide', who.actor
+      USING ERRCODE = 'SF403';
   END IF;
   IF EXISTS (SELECT FROM decisions WHERE clearance_id = c.id AND actor_id = who.actor_id) THEN
     RAISE EXCEPTION '% has decided already: another person has to', who.actor USING ERRCODE = 'SF409';
   END IF;
-  INSERT INTO decisions (id, workspace_id, clearance_id, proposal_id, proposal_sha256, actor_id, decision, reason, expires_at)
+  INSERT INTO decisions (id, workspace_id, clearance_id, proposal_id, proposal_sha256, actor_id, decision, reason,
+                         expires_at)
   VALUES (p_id, who.workspace_id, c.id, p.id, p.sha256, who.actor_id, p_decision, p_reason, p.expires_at);
   SELECT count(*) INTO approvals FROM decisions WHERE clearance_id = c.id AND decision = 'approve';
   result := CASE WHEN p_decision = 'reject' THEN 'refused' WHEN p_decision = 'return' THEN 'returned'
                  WHEN approvals >= c.needed THEN 'cleared' ELSE 'open' END;
   UPDATE clearances SET state = result, closed_at = CASE WHEN result <> 'open' THEN clock() END WHERE id = c.id;
-  UPDATE proposals SET state = CASE result WHEN 'cleared' THEN 'approved' WHEN 'refused' THEN 'rejected' WHEN 'returned' THEN 'returned' ELSE state END
+  UPDATE proposals
+     SET state = CASE result WHEN 'cleared' THEN 'approved' WHEN 'refused' THEN 'rejected'
+                             WHEN 'returned' THEN 'returned' ELSE state END
    WHERE id = p.id;
   PERFORM write_audit(who.workspace_id, who.actor, 'review.' || p_decision, p.id::text,
-    json_build_object('clearance', c.id, 'proposal_sha256', encode(p.sha256, 'hex'), 'reason', p_reason, 'result', result)::text);
+    json_build_object('clearance', c.id, 'proposal_sha256', encode(p.sha256, 'hex'),
+                      'reason', p_reason, 'result', result)::text);
   RETURN result;
 END $$$$;
 
 -- Ends the open clearance of proposals that are no longer wanted (superseded, cancelled, expired).
-CREATE FUNCTION void_proposals(p_items uuid[], p_state text) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
+CREATE FUNCTION void_proposals(p_items uuid[], p_state text) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
 DECLARE n int;
 BEGIN
   IF p_state NOT IN ('superseded', 'cancelled', 'expired') THEN RAISE EXCEPTION 'not an end: %', p_state; END IF;
@@ -202,10 +199,13 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = $schema, pg_tem
 DECLARE who record; sent applies;
 BEGIN
   SELECT * INTO who FROM actor_of(p_token_sha256);
-  IF NOT FOUND THEN RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401'; END IF;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'the token is unknown, expired or revoked, or its actor is disabled' USING ERRCODE = 'SF401';
+  END IF;
   IF p_is NOT IN ('applied', 'absent') THEN RAISE EXCEPTION 'not an answer: %', p_is; END IF;
   IF who.kind <> 'person' OR NOT who.roles && ARRAY['operator', 'admin'] THEN
-    RAISE EXCEPTION '% may not answer for an apply: a person with the role operator has to', who.actor USING ERRCODE = 'SF403';
+    RAISE EXCEPTION '% may not answer for an apply: a person with the role operator has to', who.actor
+      USING ERRCODE = 'SF403';
   END IF;
   SELECT * INTO sent FROM applies WHERE id = p_apply AND workspace_id = who.workspace_id;
   IF NOT FOUND THEN RAISE EXCEPTION 'no such apply in workspace %', who.workspace USING ERRCODE = 'SF404'; END IF;
@@ -220,37 +220,4 @@ BEGIN
    WHERE id = sent.proposal_id AND state IN ('approved', 'unknown');
   PERFORM write_audit(who.workspace_id, who.actor, 'apply.resolve', sent.id::text,
     json_build_object('is', p_is, 'proposal', sent.proposal_id, 'reason', p_reason)::text);
-END $$$$;
-
--- The indexed subjects of a flow by key: the gate checks quotes against them. Of one workspace, like every read of text.
-CREATE FUNCTION subjects_by_key(p_workspace uuid, p_flow text, p_keys text[])
-RETURNS TABLE (key text, revision text, kind text, state text, title text, body text, facts text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp AS $$$$
-  SELECT s.key, s.revision, s.kind, s.state, s.title, s.body, s.facts FROM subjects s
-   WHERE p_workspace = ANY (workspaces_in_use()) AND s.workspace_id = p_workspace AND s.flow = p_flow AND s.key = ANY (p_keys)
-$$$$;
-
--- Those of some names that a row gives to bytes: as an artifact, a payload, what an attempt took or gave, or the value that this
--- is about (its only name, when the gate before the shelf turned it away). Names alone: the sweeper removes files that have
--- none, of all workspaces, and reads nobody's text. Each table is read once, however many names there are.
-CREATE FUNCTION named_bytes(p_names bytea[]) RETURNS SETOF bytea
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = $schema, pg_temp
--- A list is hashed only where the plan knows it: in a generic plan it is compared word by word.
-SET plan_cache_mode = force_custom_plan AS $$$$
-DECLARE
-  plain bytea[] := ARRAY(
-    SELECT sha256 FROM artifacts WHERE sha256 = ANY (p_names)
-     UNION SELECT payload_sha256 FROM items WHERE payload_sha256 = ANY (p_names)
-     UNION SELECT input_sha256 FROM attempts WHERE input_sha256 = ANY (p_names)
-     UNION SELECT output_sha256 FROM attempts WHERE output_sha256 = ANY (p_names));
-  rest text[] := ARRAY(SELECT encode(name, 'hex') FROM (SELECT unnest(p_names) EXCEPT SELECT unnest(plain)) AS t (name));
-BEGIN
-  RETURN QUERY SELECT unnest(plain);
-  IF rest <> '{}' THEN
-    RETURN QUERY SELECT DISTINCT decode(w.value, 'hex')
-      -- The last of its keys, read as text: what cells wrote may hold what no JSON type here can.
-      FROM (SELECT CASE WHEN sha256(b.bytes) = b.sha256 THEN substring(encode(b.bytes, 'escape') FROM '^.*"value":"([0-9a-f]{64})"') END AS value
-              FROM attempts t JOIN bodies b ON b.item_id = t.item_id AND b.sha256 = t.output_sha256) w
-     WHERE w.value = ANY (rest);
-  END IF;
 END $$$$;

@@ -5,16 +5,14 @@
 CREATE SCHEMA inspect AUTHORIZATION $owner;
 GRANT USAGE ON SCHEMA inspect TO $everyone;
 
--- An id as text is found by an index on that text. Of an item there is one such index: what belongs to items takes the id
--- from `items`, so that a condition on it becomes one look-up there and a look-up by uuid here, and the tables that every
--- move is written to need no second index.
+-- An id as text is found by an index on that text. Of an item there is one such index: what belongs to items takes the
+-- id from `items`, so that a condition on it becomes one look-up there and a look-up by uuid here, and the tables that
+-- every move is written to need no second index.
 CREATE INDEX items_text ON items ((id::text));
 CREATE INDEX batches_text ON batches ((id::text));
-CREATE INDEX artifacts_text ON artifacts ((id::text));
 CREATE INDEX proposals_text ON proposals ((id::text));
 CREATE INDEX clearances_text ON clearances ((id::text));
 CREATE INDEX decisions_text ON decisions ((id::text));
-CREATE INDEX applies_text ON applies ((id::text));
 
 SET LOCAL search_path = inspect, $schema;
 
@@ -125,7 +123,8 @@ SELECT e.item_id::text || '/' || e.fence AS id,
            CASE
              WHEN t.cause IS NOT NULL THEN t.cause
              WHEN nl.move = 'expire' OR nl.move = 'bury' AND starts_with(n.reason, 'the lease ran out') THEN 'crash'
-             WHEN nl.move IN ('retry', 'bury') AND split_part(n.reason, ':', 1) IN ($causes) THEN split_part(n.reason, ':', 1)
+             WHEN nl.move IN ('retry', 'bury') AND split_part(n.reason, ':', 1) IN ($causes)
+               THEN split_part(n.reason, ':', 1)
              WHEN nl.move = 'drift' THEN 'drift'
              WHEN nl.from_stage = 'artifact' AND nl.to_stage = 'rework' THEN 'contract'
              WHEN nl.from_stage = 'qa' AND nl.from_state = 'leased' AND nl.to_stage = 'rework' THEN 'qa'
@@ -223,7 +222,8 @@ SELECT a.id::text AS id,
   LEFT JOIN $schema.workspaces w ON w.id = a.workspace_id;
 
 CREATE VIEW calls AS
-SELECT ''::text AS id, ''::text AS attempt_id, ''::text AS workspace, ''::text AS kind, ''::text AS provider, ''::text AS model, ''::text AS request_id,
+SELECT ''::text AS id, ''::text AS attempt_id, ''::text AS workspace, ''::text AS kind, ''::text AS provider,
+       ''::text AS model, ''::text AS request_id,
        0::bigint AS input_tokens, 0::bigint AS output_tokens, 0::bigint AS cost_micros, ''::text AS state WHERE false;
 CREATE VIEW ledger AS
 SELECT 0::bigint AS seq,

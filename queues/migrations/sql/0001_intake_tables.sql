@@ -1,15 +1,17 @@
--- Tables of tenants, published documents and taken-in rows. In all of these files, names after a dollar sign are rendered from contracts/lifecycle.py.
--- Ids are time-ordered UUIDs made by contracts/identity.py. Hashes are 32 raw bytes of SHA-256.
--- Anything hashed or approved is bytea: jsonb rewrites numbers and reorders keys.
+-- Tables of tenants, published documents and taken-in rows. In all of these files, names after a dollar sign are
+-- rendered from contracts/lifecycle.py. Ids are time-ordered UUIDs made by contracts/identity.py. Hashes are 32 raw
+-- bytes of SHA-256. Anything hashed or approved is bytea: jsonb rewrites numbers and reorders keys.
 
 -- With a parsed body, here and below: no search path, and so no caller, decides what its names mean.
 CREATE FUNCTION clock() RETURNS timestamptz LANGUAGE sql STABLE
   RETURN transaction_timestamp();
-COMMENT ON FUNCTION clock() IS 'The database time that governs leases, due times and expiries; one value per transaction.';
+COMMENT ON FUNCTION clock() IS
+    'The database time that governs leases, due times and expiries; one value per transaction.';
 
 CREATE FUNCTION workspaces_in_use() RETURNS uuid[] LANGUAGE sql STABLE
   RETURN string_to_array(nullif(current_setting('shopfloor.workspace', true), ''), ',')::uuid[];
-COMMENT ON FUNCTION workspaces_in_use() IS 'The workspaces of this transaction: one id, or several parted by commas. Unset: none.';
+COMMENT ON FUNCTION workspaces_in_use() IS
+    'The workspaces of this transaction: one id, or several separated by commas. Unset: none.';
 
 -- ------------------------------------------------------------------ tenants and people
 CREATE TABLE workspaces (

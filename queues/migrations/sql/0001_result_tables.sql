@@ -106,7 +106,8 @@ CREATE TABLE clearances (
   FOREIGN KEY (workspace_id, proposal_id) REFERENCES proposals (workspace_id, id));
 
 -- What people decided, for the sweeper that follows them; what nobody has to decide costs nothing here.
-CREATE INDEX clearances_decided ON clearances (closed_at) WHERE needed > 0 AND state IN ('cleared', 'refused', 'returned');
+CREATE INDEX clearances_decided ON clearances (closed_at)
+ WHERE needed > 0 AND state IN ('cleared', 'refused', 'returned');
 
 CREATE TABLE decisions (
   id uuid PRIMARY KEY,

@@ -21,7 +21,8 @@ CREATE TABLE subjects (
     PRIMARY KEY (workspace_id, flow, key)
 );
 COMMENT ON TABLE subjects IS 'the newest known revision of every row of an indexed flow, context rows included';
-COMMENT ON COLUMN subjects.revision_number IS 'with revision_rank, what intake compares this revision by; equal ones go by their text';
+COMMENT ON COLUMN subjects.revision_number IS
+    'with revision_rank, what intake compares this revision by; equal ones go by their text';
 COMMENT ON COLUMN subjects.facts IS 'the other normalised fields, as JSON text';
 COMMENT ON COLUMN subjects.words IS 'title (weight A), start of the body (B), and one lexeme @workspace/flow';
 
@@ -36,7 +37,7 @@ CREATE TABLE lexicon (
     documents integer NOT NULL CHECK (documents > 0),
     PRIMARY KEY (workspace_id, flow, word)
 );
-COMMENT ON TABLE lexicon IS 'in how many subjects a word stands; the empty word counts the subjects themselves';
+COMMENT ON TABLE lexicon IS 'in how many subjects a word occurs; the empty word counts the subjects themselves';
 
 CREATE TABLE mentions (
     workspace_id uuid NOT NULL,
@@ -68,7 +69,8 @@ $$;
 
 CREATE FUNCTION index_subjects(
     workspace uuid, flow text,
-    keys text[], revisions text[], ranks smallint[], numbers double precision[], kinds text[], states text[], titles text[], bodies text[], facts text[],
+    keys text[], revisions text[], ranks smallint[], numbers double precision[], kinds text[], states text[],
+    titles text[], bodies text[], facts text[],
     mention_from text[] DEFAULT '{}', mention_to text[] DEFAULT '{}'
 ) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
@@ -100,8 +102,9 @@ BEGIN
         FROM offered
         ORDER BY key COLLATE "C"
         ON CONFLICT (workspace_id, flow, key) DO UPDATE
-        SET revision = excluded.revision, revision_rank = excluded.revision_rank, revision_number = excluded.revision_number, kind = excluded.kind, state = excluded.state, title = excluded.title,
-            body = excluded.body, facts = excluded.facts, words = excluded.words
+        SET revision = excluded.revision, revision_rank = excluded.revision_rank,
+            revision_number = excluded.revision_number, kind = excluded.kind, state = excluded.state,
+            title = excluded.title, body = excluded.body, facts = excluded.facts, words = excluded.words
         WHERE (s.revision_rank, s.revision_number, s.revision COLLATE "C")
            <= (excluded.revision_rank, excluded.revision_number, excluded.revision COLLATE "C")
         RETURNING s.key
@@ -162,7 +165,8 @@ BEGIN
     RETURN counted;
 END
 $$;
-COMMENT ON FUNCTION refresh_lexicon IS 'counts in how many subjects each word stands; call once after a batch was indexed';
+COMMENT ON FUNCTION refresh_lexicon IS
+    'counts in how many subjects each word occurs; call once after a batch was indexed';
 
 
 CREATE FUNCTION search_subjects(
@@ -210,7 +214,7 @@ BEGIN
             FROM asked a
             JOIN lexicon l ON l.workspace_id = search_subjects.workspace AND l.flow = search_subjects.flow
                 AND l.word = a.lexeme
-            -- A word that stands in one subject stands in the asking one.
+            -- A word that occurs in one subject occurs in the asking one.
             WHERE l.documents <= ceiling AND (l.documents > 1 OR a.key IS NULL)
         ) r WHERE r.place <= 8
     ),
@@ -246,7 +250,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION search_subjects IS
-    'for each ask, the subjects that share its rarest words, best first; asks, keys and terms run in parallel, an ask may have several';
+    'for each ask, the subjects that share its rarest words, best first; asks, keys and terms run in parallel, '
+    'an ask may have several';
 
 
 CREATE FUNCTION mentions_of(

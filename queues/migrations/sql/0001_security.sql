@@ -15,11 +15,13 @@ BEGIN
     -- The owner runs migrations and the definer functions, which filter the workspace themselves.
     EXECUTE format('CREATE POLICY owner_all ON %I TO $owner USING (true) WITH CHECK (true)', t.relname);
     -- In a sub-select, so that the setting is read once a statement and not once a row.
-    EXECUTE format('CREATE POLICY own_workspace ON %I TO $screens USING (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) '
+    EXECUTE format('CREATE POLICY own_workspace ON %I TO $screens '
+                   'USING (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) '
                    'WITH CHECK (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[]))', t.relname);
-    -- The same, in words that no index matches: these roles read by id, and a plan that was made while a table was small
-    -- must not read all of a workspace instead, for as long as the session lives.
-    EXECUTE format('CREATE POLICY own_workspace_by_id ON %I TO $writers USING ((workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) IS TRUE) '
+    -- The same, in words that no index matches: these roles read by id, and a plan that was made while a table was
+    -- small must not read all of a workspace instead, for as long as the session lives.
+    EXECUTE format('CREATE POLICY own_workspace_by_id ON %I TO $writers '
+                   'USING ((workspace_id = ANY ((SELECT workspaces_in_use())::uuid[])) IS TRUE) '
                    'WITH CHECK (workspace_id = ANY ((SELECT workspaces_in_use())::uuid[]))', t.relname);
     EXECUTE format('CREATE POLICY sweep_all ON %I TO ${prefix}sweep USING (true) WITH CHECK (true)', t.relname);
     EXECUTE format('CREATE POLICY audit_reads ON %I FOR SELECT TO ${prefix}audit USING (true)', t.relname);
@@ -32,31 +34,38 @@ CREATE POLICY own_workspace ON workspaces TO $tenants USING (id = ANY ((SELECT w
 CREATE POLICY all_names ON workspaces FOR SELECT TO ${prefix}sweep, ${prefix}audit USING (true);
 -- A pause on everything belongs to no workspace: everybody sees it, operators set it.
 CREATE POLICY everywhere ON pauses FOR SELECT TO $tenants USING (workspace_id IS NULL);
-CREATE POLICY set_everywhere ON pauses TO ${prefix}operate USING (workspace_id IS NULL) WITH CHECK (workspace_id IS NULL);
+CREATE POLICY set_everywhere ON pauses TO ${prefix}operate
+  USING (workspace_id IS NULL)
+  WITH CHECK (workspace_id IS NULL);
 CREATE POLICY everywhere ON audit FOR SELECT TO ${prefix}operate USING (workspace_id IS NULL);
 
 -- Each role records only the moves that the lifecycle gives it.
 $move_policies
 
 -- ------------------------------------------------------------------ reading
-GRANT SELECT ON workspaces, pods, actors, roles, contracts, cells, floors, triggers, batches, batch_rows, orders, items, queue, archived_items,
-  legal_moves, moves, attempts, workers, claims, lanes, pauses, lane_minutes, artifacts, artifact_inputs, evidence, verdicts, findings,
-  proposals, clearances, decisions, applies TO $everyone;
+GRANT SELECT ON workspaces, pods, actors, roles, contracts, cells, floors, triggers, batches, batch_rows, orders, items,
+  queue, archived_items, legal_moves, moves, attempts, workers, claims, lanes, pauses, lane_minutes, artifacts,
+  artifact_inputs, evidence, verdicts, findings, proposals, clearances, decisions, applies TO $everyone;
 -- Bodies are what people wrote: read where it is worked with, looked at or decided on.
-GRANT SELECT ON bodies TO ${prefix}intake, ${prefix}propose, ${prefix}apply, ${prefix}review, ${prefix}operate, ${prefix}read, ${prefix}audit;
+GRANT SELECT ON bodies
+  TO ${prefix}intake, ${prefix}propose, ${prefix}apply, ${prefix}review, ${prefix}operate, ${prefix}read,
+     ${prefix}audit;
 GRANT SELECT ON audit TO ${prefix}operate, ${prefix}audit;
-GRANT SELECT (id, workspace_id, actor_id, label, created_at, expires_at, revoked_at) ON tokens TO ${prefix}operate, ${prefix}audit;
+GRANT SELECT (id, workspace_id, actor_id, label, created_at, expires_at, revoked_at) ON tokens
+  TO ${prefix}operate, ${prefix}audit;
 
 -- ------------------------------------------------------------------ intake
 GRANT INSERT ON triggers, batches, batch_rows, orders, items, queue, moves, bodies, archived_items TO ${prefix}intake;
-GRANT UPDATE (state, rows_read, accepted, rejected, duplicate, context, superseded, as_of, read_at, source_sha256, finished_at, error)
+GRANT UPDATE (state, rows_read, accepted, rejected, duplicate, context, superseded, as_of, read_at, source_sha256,
+              finished_at, error)
   ON batches TO ${prefix}intake;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}intake;
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}intake;
 
 -- ------------------------------------------------------------------ propose
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}propose;
-GRANT INSERT ON moves, attempts, bodies, artifacts, artifact_inputs, evidence, verdicts, findings, archived_items TO ${prefix}propose;
+GRANT INSERT ON moves, attempts, bodies, artifacts, artifact_inputs, evidence, verdicts, findings, archived_items
+  TO ${prefix}propose;
 GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}propose;
 
 -- ------------------------------------------------------------------ apply: no proposals of its own
@@ -77,7 +86,10 @@ BEGIN
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', t);
     EXECUTE format('CREATE POLICY owner_all ON %I TO $owner USING (true) WITH CHECK (true)', t);
     EXECUTE format('CREATE POLICY seen_by_all ON %I FOR SELECT TO $everyone USING (true)', t);
-    EXECUTE format('CREATE POLICY its_own ON %I TO ${prefix}propose, ${prefix}apply USING (login = current_user) WITH CHECK (login = current_user)', t);
+    EXECUTE format(
+      'CREATE POLICY its_own ON %I TO ${prefix}propose, ${prefix}apply '
+      'USING (login = current_user) WITH CHECK (login = current_user)',
+      t);
     EXECUTE format('CREATE POLICY sweep_all ON %I TO ${prefix}sweep USING (true) WITH CHECK (true)', t);
   END LOOP;
 END $$$$;
@@ -114,21 +126,23 @@ GRANT UPDATE (state, error, finished_at) ON batches TO ${prefix}sweep;
 -- ------------------------------------------------------------------ functions
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA $schema FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION clock(), workspaces_in_use(), workspace_named(text), id_floor(timestamptz) TO $everyone;
-GRANT EXECUTE ON FUNCTION record_audit(uuid, text, text, text, text) TO ${prefix}intake, ${prefix}propose, ${prefix}apply, ${prefix}operate, ${prefix}review, ${prefix}sweep;
+GRANT EXECUTE ON FUNCTION record_audit(uuid, text, text, text, text)
+  TO ${prefix}intake, ${prefix}propose, ${prefix}apply, ${prefix}operate, ${prefix}review, ${prefix}sweep;
 GRANT EXECUTE ON FUNCTION actor_of(bytea) TO ${prefix}intake, ${prefix}review, ${prefix}operate, ${prefix}read;
 GRANT EXECUTE ON FUNCTION lane_backlog(text, int) TO ${prefix}propose, ${prefix}apply;
 GRANT EXECUTE ON FUNCTION all_workspaces() TO ${prefix}propose, ${prefix}apply, ${prefix}operate;
 GRANT EXECUTE ON FUNCTION lanes_due() TO ${prefix}sweep, ${prefix}operate;
-GRANT EXECUTE ON FUNCTION propose(uuid[], uuid[], text[], text[], text[], bytea[], bytea[], int[], text[], real[], text[], timestamptz[],
-  int[], int[], text[], uuid[], int) TO ${prefix}propose;
+GRANT EXECUTE ON FUNCTION propose(uuid[], uuid[], text[], text[], text[], bytea[], bytea[], int[], text[], real[],
+  text[], timestamptz[], int[], int[], text[], uuid[], int) TO ${prefix}propose;
 GRANT EXECUTE ON FUNCTION decide(uuid, bytea, uuid, bytea, text, text) TO ${prefix}review;
-GRANT EXECUTE ON FUNCTION approvals_stand(uuid, int) TO ${prefix}apply;
+GRANT EXECUTE ON FUNCTION approvals_hold(uuid, int) TO ${prefix}apply;
 GRANT EXECUTE ON FUNCTION resolve_apply(bytea, uuid, text, text) TO ${prefix}operate;
 GRANT EXECUTE ON FUNCTION void_proposals(uuid[], text) TO ${prefix}intake, ${prefix}operate, ${prefix}sweep;
 GRANT EXECUTE ON FUNCTION named_bytes(bytea[]) TO ${prefix}sweep, ${prefix}audit;
 GRANT EXECUTE ON FUNCTION extend_partitions() TO ${prefix}sweep;
-GRANT EXECUTE ON FUNCTION index_subjects(uuid, text, text[], text[], smallint[], float8[], text[], text[], text[], text[], text[], text[], text[]),
-  refresh_lexicon(uuid, text) TO ${prefix}intake;
+GRANT EXECUTE ON FUNCTION index_subjects(uuid, text, text[], text[], smallint[], float8[], text[], text[], text[],
+  text[], text[], text[], text[]), refresh_lexicon(uuid, text) TO ${prefix}intake;
 GRANT EXECUTE ON FUNCTION search_subjects(uuid, text, integer[], text[], text[], text[], integer, integer),
-  mentions_of(uuid, text, text[], integer), subjects_by_key(uuid, text, text[]) TO ${prefix}propose, ${prefix}review, ${prefix}read;
+  mentions_of(uuid, text, text[], integer), subjects_by_key(uuid, text, text[])
+  TO ${prefix}propose, ${prefix}review, ${prefix}read;
 GRANT EXECUTE ON FUNCTION may_search(uuid), subject_words(uuid, text, text, text) TO $everyone;

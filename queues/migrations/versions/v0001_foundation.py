@@ -27,6 +27,7 @@ SCRIPTS = (
     "0001_search",
     "0001_guards",
     "0001_acts",
+    "0001_reads",
     "0001_security",
     "0001_reasons",
     "0001_inspect",
