@@ -159,7 +159,7 @@ def test_an_item_that_kills_its_worker_is_buried_alone_and_its_neighbours_finish
 
     plant.settle(30, seconds=60)
 
-    assert plant.states() == {"archive/done": 29, "route/dead": 1}
+    assert plant.states() == {"archive/done": 29, "workcell/dead": 1}
     assert plant.rows("SELECT o.subject_key, q.crashes FROM queue q JOIN orders o ON o.id = q.order_id") == [("7", 3)]
     assert [code for post in plant.posts.values() for code in post.deaths] == [-signal.SIGKILL] * 3
     assert violations(plant.admin) == []
