@@ -189,12 +189,12 @@ def sweeper(once: bool, form: str) -> None:
       shopfloor sweeper --once --json
     """
     import signal
-    import threading
 
     from contracts.lifecycle import Role
     from pipeline.crew.liveness import report_liveness
     from pipeline.startup import logs
     from pipeline.startup.compose import open_shop
+    from pipeline.stopping import StopRequest
     from pipeline.sweeper.process import Sweeper, sweep
 
     ready = report_liveness()
@@ -205,7 +205,7 @@ def sweeper(once: bool, form: str) -> None:
             did = sweep(conn, shop.doorbell())
         document(did) if form == "json" else click.echo(", ".join(f"{what} {count}" for what, count in did.items()))
         return
-    stop = threading.Event()
+    stop = StopRequest()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     raise SystemExit(Sweeper(shop).run(stop, on_ready=ready))

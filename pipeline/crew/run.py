@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.crew.ends import EndRecorder
 from pipeline.crew.member import MemberState, command, members
 from pipeline.crew.separation import separate
 from pipeline.startup.compose import ROLE_NAMES, Shop
+from pipeline.stopping import StopRequest
 from queues.embedded import attach_or_start
 
 log = structlog.get_logger()
@@ -57,7 +57,7 @@ def run_foreground(shop: Shop, workers: int, say: Callable[[str], None] = lambda
                 recorded = fields
                 record(**fields)
 
-        stop = threading.Event()
+        stop = StopRequest()
 
         def on_signal(*_: object) -> None:
             if stop.is_set():

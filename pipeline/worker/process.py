@@ -19,6 +19,7 @@ from pipeline.failpoints import failpoint
 from pipeline.stages.context import StageContext
 from pipeline.stages.retries import message_of, places_of
 from pipeline.startup.compose import Shop
+from pipeline.stopping import StopRequest
 from pipeline.worker.advance import Mode, advance
 from pipeline.worker.commit import Committer, carried_lanes
 from pipeline.worker.containment import contain
@@ -102,7 +103,7 @@ class Worker:
             )  # fmt: skip
         self._heart.start()
         listener = Listener(self._doorbell, sorted(self._served), self._on_ring, threads=self.shop.settings.threads)
-        stop = threading.Event()
+        stop = StopRequest()
         _on_signals(stop.set)
         _settle_memory()
         contain(self.shop.settings.memory_mb)
