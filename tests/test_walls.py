@@ -27,7 +27,7 @@ OUR_MODULES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob
 STAGES = ("route", "workcell", "artifact", "qa", "rework", "apply", "archive")
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "pipeline": (
-        ("failpoints",),
+        ("failpoints", "stopping"),
         ("access",),
         ("floors", "stages"),
         ("startup", "intake"),
