@@ -4,6 +4,7 @@ A claim is one batch of items under one lease row. Workspaces and pods take turn
 pod, priority, then due time, then age decide.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from contracts.lifecycle import Stage, State, move
 from queues.database import Connection
 from queues.mover import Planned, Route, perform
 from queues.predicates import ACTIVE, DUE, PAUSED, RUNS, STARTED
+from queues.throughput import Ending, add_to_minutes
 
 Pair = tuple[UUID, UUID]
 """A workspace and one of its pods."""
@@ -165,7 +167,7 @@ def claim_batch(
 ) -> Claim:  # fmt: skip
     """Lease up to `shares[pair]` due items of each pair for `seconds`, within the lane's limits; the claim may be empty.
 
-    With `suspects`, up to that many items in all that were in a crash, and no others. With `runs`, only items that are
+    With `crashed_limit`, up to that many items in all that were in a crash, and no others. With `runs`, only items that are
     pinned to a contract with one of these hashes.
     Every leased item has a new fence and its move `claim`. Call inside a transaction over the pairs' workspaces.
     """
@@ -216,32 +218,23 @@ def close_if_empty(conn: Connection, claim_id: UUID) -> None:
 class _Held(NamedTuple):
     item_id: UUID
     workspace_id: UUID
+    worker_id: UUID
     fence: int
     stage: str
     lane: str
 
 
 _HELD = """
-SELECT q.item_id, q.workspace_id, q.fence, q.stage, q.lane
+SELECT q.item_id, q.workspace_id, c.worker_id, q.fence, q.stage, q.lane
   FROM queue q
+  JOIN claims c ON c.id = q.claim_id
  WHERE q.claim_id = %(claim)s
    AND (%(among)s::uuid[] IS NULL OR q.item_id = ANY (%(among)s))
    AND {which}
  ORDER BY q.item_id
-   FOR NO KEY UPDATE SKIP LOCKED
+   FOR NO KEY UPDATE OF q SKIP LOCKED
 """
 _ALL_HELD, _PAUSED_HELD = _HELD.format(which="true"), _HELD.format(which=PAUSED)
-_COUNT_RETURNED = """
-INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, returned)
-SELECT t.workspace_id, t.lane, date_trunc('minute', clock()), c.worker_id, count(*)
-  FROM unnest(%(workspaces)s::uuid[], %(lanes)s::text[]) AS t (workspace_id, lane)
- CROSS JOIN claims c
- WHERE c.id = %(claim)s
- GROUP BY t.workspace_id, t.lane, c.worker_id
- ORDER BY t.workspace_id, t.lane
-    ON CONFLICT (minute, lane, workspace_id, worker_id)
-    DO UPDATE SET returned = lane_minutes.returned + excluded.returned
-"""
 
 
 def give_back(
@@ -260,8 +253,6 @@ def give_back(
     ]
     moved = perform(conn, planned, by=by)
     back = [one for one in held if one.item_id in moved.done]
-    if back:
-        pairs = {"workspaces": [one.workspace_id for one in back], "lanes": [one.lane for one in back]}
-        conn.execute(_COUNT_RETURNED, {"claim": claim_id, **pairs})
+    add_to_minutes(conn, Counter(Ending(one.workspace_id, one.lane, one.worker_id, "returned") for one in back))
     close_if_empty(conn, claim_id)
     return {one.item_id: one.lane for one in back}

@@ -16,6 +16,7 @@ from contracts.lifecycle import Stage, State, move
 from queues.claims import close_if_empty
 from queues.database import Connection
 from queues.mover import COUNTERS, Planned, Route, perform
+from queues.throughput import Ending, add_to_minutes
 
 
 class Ended(NamedTuple):
@@ -39,13 +40,6 @@ SELECT q.item_id, q.workspace_id, q.fence, q.stage, q.lane, q.{COUNTERS[Cause.CR
  LIMIT %s
    FOR NO KEY UPDATE OF q SKIP LOCKED
 """
-# Under the worker whose lease it was: nobody else adds to its minutes any more.
-_FAILED = """
-INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, failed)
-VALUES (%s, %s, date_trunc('minute', clock()), %s, %s)
-    ON CONFLICT (minute, lane, workspace_id, worker_id)
-    DO UPDATE SET failed = lane_minutes.failed + excluded.failed
-"""
 
 
 def fail_claims(conn: Connection, claims: Sequence[UUID], *, by_move: str, by: str, note: str, most: int = 1000) -> Ended:
@@ -63,8 +57,8 @@ def fail_claims(conn: Connection, claims: Sequence[UUID], *, by_move: str, by: s
         route = Route((step,), item.lane, (said[:300],), cause=Cause.CRASH)
         planned.append(Planned(item.item_id, item.fence, route, delay_seconds=then.delay_seconds))
     perform(conn, planned, by=by)
-    for (workspace, lane, worker), count in sorted(Counter((i.workspace_id, i.lane, i.worker_id) for i in held).items(), key=str):
-        conn.execute(_FAILED, [workspace, lane, worker, count])
+    # Under the worker whose lease it was: nobody else adds to its minutes any more.
+    add_to_minutes(conn, Counter(Ending(item.workspace_id, item.lane, item.worker_id, "failed") for item in held))
     for claim in claims:
         close_if_empty(conn, claim)
     return Ended(len(held), frozenset(item.lane for item in held))

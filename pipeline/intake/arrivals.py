@@ -62,8 +62,6 @@ class Known(NamedTuple):
     order_id: UUID
     sha256: bytes
     state: str
-    is_withdrawn: bool = False
-    """True once an operator took its revision back: it is compared with no other."""
 
 
 class Older(NamedTuple):
@@ -79,7 +77,6 @@ class _KnownRow(NamedTuple):
     id: UUID
     payload_sha256: bytes
     state: str
-    is_withdrawn: bool
 
 
 # A probe a key, with the workspace left to row security: said twice, or beside a list of keys, it makes the index on
@@ -88,7 +85,7 @@ _KNOWN = """
 SELECT o.*
   FROM unnest(%s::text[]) AS t (key)
  CROSS JOIN LATERAL (
-   SELECT subject_key, revision, id, payload_sha256, state, withdrawn_at IS NOT NULL AS is_withdrawn
+   SELECT subject_key, revision, id, payload_sha256, state
      FROM orders
     WHERE flow = %s
       AND subject_key = t.key
@@ -97,16 +94,16 @@ SELECT o.*
 
 
 def known_orders(conn: Connection, flow: str, keys: Iterable[str]) -> dict[str, list[Known]]:
-    """Return the orders of each subject in a flow, newest revision first, withdrawn ones last."""
+    """Return the orders of each subject in a flow, newest revision first."""
     # Planned anew for each chunk: a plan kept from when the table was empty reads a whole index for every chunk.
     cursor = conn.cursor(row_factory=class_row(_KnownRow), binary=True)
     found: dict[str, list[Known]] = {}
     for row in cursor.execute(_KNOWN, [sorted(set(keys)), flow], prepare=False):
-        known = Known(row.revision, row.id, row.payload_sha256, row.state, row.is_withdrawn)
+        known = Known(row.revision, row.id, row.payload_sha256, row.state)
         found.setdefault(row.subject_key, []).append(known)
     for orders in found.values():
         if len(orders) > 1:
-            orders.sort(key=lambda order: (not order.is_withdrawn, revision_order(order.revision)), reverse=True)
+            orders.sort(key=lambda order: revision_order(order.revision), reverse=True)
     return found
 
 
@@ -138,7 +135,7 @@ def settle(arrivals: Sequence[Arrival], known: dict[str, list[Known]], decisions
         same = next((order for order in orders if order.revision == arrival.revision), None)
         if same is not None:
             decisions[arrival.row_no] = _same_revision(arrival, same)
-        elif not orders[0].is_withdrawn and revision_order(arrival.revision) < revision_order(orders[0].revision):
+        elif revision_order(arrival.revision) < revision_order(orders[0].revision):
             message = f"revision {orders[0].revision[:40]} is known"
             decisions[arrival.row_no] = Decision("duplicate", "intake.older_revision", message=message, order_id=orders[0].order_id)
         else:

@@ -23,6 +23,7 @@ from pipeline.worker.proposals import propose
 from queues.claims import close_claim
 from queues.database import Connection, is_connection_error, transaction
 from queues.mover import Moved, Planned, Route, perform
+from queues.throughput import Ending, add_to_minutes
 
 _COUNTED_AS = {"retry": "failed", "bury": "failed", "give_back": "returned"}
 """The column of a lane's minute that a move adds to, where that is not `finished`."""
@@ -197,33 +198,14 @@ def _end_applies(conn: Connection, done: Finished) -> bool:
     return True
 
 
-_COUNT = """
-INSERT INTO lane_minutes (workspace_id, lane, minute, worker_id, finished, failed, returned)
-SELECT t.workspace_id, t.lane, date_trunc('minute', clock()), %s, t.finished, t.failed, t.returned
-  FROM unnest(%b::uuid[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[])
-    AS t (workspace_id, lane, finished, failed, returned)
-    ON CONFLICT (minute, lane, workspace_id, worker_id)
-    DO UPDATE SET finished = lane_minutes.finished + excluded.finished,
-                  failed = lane_minutes.failed + excluded.failed,
-                  returned = lane_minutes.returned + excluded.returned
-"""
-
-
 def _count(conn: Connection, committer: Committer, done: Finished) -> None:
-    """Add to the throughput of each lane left, per workspace and minute."""
-    counts: Counter[tuple[UUID, str, str]] = Counter()
-    for work, step in _steps(done):
-        counts[work.claimed.workspace_id, step.from_lane, _COUNTED_AS.get(step.move.name, "finished")] += 1
-    rows = sorted({(workspace, lane) for workspace, lane, _ in counts}, key=str)
-    conn.execute(
-        _COUNT,
-        [
-            committer.worker_id,
-            [workspace for workspace, _ in rows],
-            [lane for _, lane in rows],
-            *([counts[workspace, lane, column] for workspace, lane in rows] for column in ("finished", "failed", "returned")),
-        ],
-        prepare=True,
+    """Add to the throughput of each lane left."""
+    add_to_minutes(
+        conn,
+        Counter(
+            Ending(work.claimed.workspace_id, step.from_lane, committer.worker_id, _COUNTED_AS.get(step.move.name, "finished"))
+            for work, step in _steps(done)
+        ),
     )
 
 

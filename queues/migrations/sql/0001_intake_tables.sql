@@ -156,7 +156,6 @@ CREATE TABLE orders (
   depth smallint NOT NULL DEFAULT 0 CHECK (depth BETWEEN 0 AND $max_depth),
   created_at timestamptz NOT NULL DEFAULT clock(),
   closed_at timestamptz,
-  withdrawn_at timestamptz,  -- an operator took its revision back: it is compared with no other
   UNIQUE (workspace_id, id),
   FOREIGN KEY (workspace_id, batch_id) REFERENCES batches (workspace_id, id),
   FOREIGN KEY (workspace_id, pod_id) REFERENCES pods (workspace_id, id),

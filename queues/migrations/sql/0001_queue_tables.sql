@@ -38,7 +38,7 @@ CREATE TABLE queue (
         autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX queue_ready ON queue (ready_lane, workspace_id, pod_id, priority, due_at, item_id)
  WHERE ready_lane IS NOT NULL;
-CREATE INDEX queue_suspects ON queue (ready_lane, workspace_id, pod_id, priority, due_at, item_id)
+CREATE INDEX queue_crashed ON queue (ready_lane, workspace_id, pod_id, priority, due_at, item_id)
  WHERE ready_lane IS NOT NULL AND crashes > 0;
 CREATE INDEX queue_claim ON queue (claim_id) WHERE claim_id IS NOT NULL;
 CREATE INDEX queue_dependency ON queue (waiting_on) WHERE wait = 'dependency';

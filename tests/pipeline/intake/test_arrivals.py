@@ -64,13 +64,6 @@ def test_a_newer_revision_supersedes_what_is_open_and_nothing_else() -> None:
     assert decisions == {}
 
 
-def test_a_withdrawn_revision_is_compared_with_no_other() -> None:
-    withdrawn = known("9999", state="cancelled")._replace(is_withdrawn=True)
-    assert decided(arrival("5", b"x"), [withdrawn]) == ACCEPTED
-    assert decided(arrival("5", b"x"), [known("7"), withdrawn]).code == "intake.older_revision"
-    assert decided(arrival("9999"), [withdrawn]).code == "intake.duplicate"
-
-
 def test_a_row_that_was_refused_as_it_was_read_is_never_settled() -> None:
     refusal = Decision("rejected", "intake.type")
     assert decided(arrival()._replace(refusal=refusal), [known("1")]) == refusal
