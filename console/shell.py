@@ -125,8 +125,7 @@ def run() -> NoReturn:
     """Run the command line and exit."""
     try:
         guard_origin()
-        # Named, so that completion does not depend on how the process was started.
-        cli(standalone_mode=False, prog_name=_name_in_usage(), complete_var=_COMPLETE)
+        _call()
         sys.stdout.flush()
         sys.exit(0)
     except click.exceptions.Exit as leaving:
@@ -160,6 +159,20 @@ def run() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the outermost layer: no traceback ever reaches a user
         _last_words(error)
         sys.exit(1)
+
+
+def _call() -> None:
+    """Run the command. An error that Ctrl-C brings about is an interruption: the driver cancels its query, and more may fail on the way out."""
+    try:
+        # Named, so that completion does not depend on how the process was started.
+        cli(standalone_mode=False, prog_name=_name_in_usage(), complete_var=_COMPLETE)
+    except Exception as error:
+        before = error.__context__
+        while before is not None:
+            if isinstance(before, KeyboardInterrupt):
+                raise before from None
+            before = before.__context__
+        raise
 
 
 def _name_in_usage() -> str:

@@ -1,5 +1,6 @@
 """Connections: one login per role, workspaces set per transaction, errors in our words."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -56,6 +57,10 @@ def connect(url: str, *, name: str = "shopfloor", worker: bool = False) -> Conne
 def pin_plans(conn: Connection) -> None:
     """Make this session read by index alone: on a table that was empty a minute ago no statistics say so."""
     conn.execute(_WORKER_PLANS)
+
+
+# Of what it ignores on its way out of a transaction that failed: the failure itself is raised, and is told once.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def where(url: str) -> str:

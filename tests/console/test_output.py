@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from console import output, shell
 from contracts.errors import NotFound
@@ -69,3 +70,18 @@ def test_the_launcher_passes_on_how_it_was_called() -> None:
         ["./shopfloor", "up", "--help"], cwd=launcher, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert "Usage: ./shopfloor up" in done.stdout, done.stderr
+
+
+def test_an_error_that_an_interrupt_brings_about_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted_query(**_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:  # as the driver does: it cancels its query, and the connection may break under that
+            raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(shell, "cli", interrupted_query)
+    with pytest.raises(SystemExit) as leaving:
+        shell.run()
+    assert (leaving.value.code, capsys.readouterr().err) == (130, "interrupted\n")
