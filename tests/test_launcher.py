@@ -5,11 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_until
 
 SOURCE = Path(__file__).parents[1]
 ENTRY = """\
@@ -74,13 +73,6 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never became true"
-        time.sleep(0.01)
 
 
 def test_the_first_call_installs_and_the_next_ones_only_run(checkout: Checkout) -> None:
@@ -152,7 +144,7 @@ def test_a_moved_checkout_finds_itself_again(checkout: Checkout) -> None:
 def test_an_installation_that_was_killed_is_taken_up_again(checkout: Checkout) -> None:
     checkout.tool("uv", f'echo begun >> "{checkout.diary}"; exec sleep 60')
     hanging = checkout.start()
-    until(checkout.installs)
+    wait_until(checkout.installs)
     hanging.kill()
     hanging.communicate()
     assert (checkout.root / ".venv/shopfloor-making").exists()
@@ -167,7 +159,7 @@ def test_two_first_calls_at_once_install_once(checkout: Checkout) -> None:
     gate = checkout.root / "gate"
     checkout.tool("uv", f'echo "$@" >> "{checkout.diary}"; while [ ! -e "{gate}" ]; do sleep 0.02; done')
     first = checkout.start()
-    until(checkout.installs)
+    wait_until(checkout.installs)
     second = checkout.start()
     assert second.stderr is not None
     assert "waiting for it" in second.stderr.readline()

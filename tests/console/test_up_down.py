@@ -8,8 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pipeline.crew.separation import Separation
 from pipeline.floors.publish import BUILT_IN_FLOOR
 from pipeline.startup.compose import Shop
 from queues.embedded import inspect
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,13 +98,6 @@ def served_by(shop: Shop, lane: str) -> int:
     with shop.connect(Role.AUDIT) as conn:
         row = conn.execute("SELECT count(*) FROM workers WHERE stopped_at IS NULL AND %s = ANY (lanes)", [lane]).fetchone()
     return int(row[0]) if row else 0
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not become true in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -185,10 +178,12 @@ def test_in_the_foreground_it_says_what_happens_and_stops_what_it_has_started(fo
 def test_a_post_that_keeps_ending_is_told_with_where_it_says_why(tmp_path: Path, shop: Shop) -> None:
     crew = Crew({"propose-1": ["false"]}, log_dir=tmp_path, separation=Separation(shop.settings))
     crew.start()
-    deadline = time.monotonic() + 30
-    while not crew.problems() and time.monotonic() < deadline:
+
+    def told() -> list[str]:
         crew.check()
-        time.sleep(0.05)
+        return crew.problems()
+
+    wait_until(told)
     assert crew.problems() == [f"propose-1 ended 2 times soon after its start; see the end of {tmp_path}/propose-1.log"]
     crew.stop()
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.in_process import Result, Road, issue, merged
 from tests.intake_processes import as_lines, batches, environment, item, reference_floor
+from tests.waiting import wait_until
 
 Cli = Callable[..., Result]
 ROWS = 3500
@@ -141,13 +143,10 @@ def test_an_intake_that_is_killed_again_and_again_still_ends_right(
 def test_an_interrupted_intake_says_so_and_can_go_on(reference: Shop, cli: Cli, tmp_path: Path) -> None:
     path = write_file(tmp_path / "rows.jsonl", 1, 20_000)
     process = start(reference, "intake", str(path))
-    deadline = time.monotonic() + 60
-    while not any(row[1] for row in batches(reference)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: any(row[1] for row in batches(reference)), seconds=60)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err.strip()) == (130, "interrupted")
+    assert (process.returncode, err.strip()) == (130, "interrupted"), err
     found = cli("intake", str(path), "--json").json
     assert (found["accepted"], found["rejected"], found["duplicate"]) == (20_000, 0, 0)
     assert found["resumed_at"] > 0
@@ -193,14 +192,14 @@ def test_results_of_an_intake_by_two_processes_are_those_of_one(shop: Shop, cli:
 def test_a_file_that_goes_on_growing_has_an_end_and_is_refused_as_changed(reference: Shop, tmp_path: Path) -> None:
     path = write_file(tmp_path / "rows.jsonl", 1, 10_000)
     process = start(reference, "intake", str(path), "--json")
-    number = 10_000
-    deadline = time.monotonic() + 90
-    while process.poll() is None:
-        assert time.monotonic() < deadline
-        number += 1
+    numbers = count(10_001)
+
+    def grows_until_it_ends() -> bool:
         with path.open("ab") as file:
-            file.write(as_lines([item(number)]))
-        time.sleep(0.01)
+            file.write(as_lines([item(next(numbers))]))
+        return process.poll() is not None
+
+    wait_until(grows_until_it_ends, seconds=90)
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert "changed while it was read" in err
@@ -225,11 +224,15 @@ def peak_megabytes(shop: Shop, arguments: Sequence[str]) -> tuple[dict[str, Any]
     """Return what a command printed and the most memory that its process held."""
     process = start(shop, *arguments)
     peak = 0.0
-    while process.poll() is None:
+
+    def measured_until_it_ends() -> bool:
+        nonlocal peak
         # Not what wait4 says: that starts with the memory of the process that forked.
         lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
         peak = max(peak, *(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-        time.sleep(0.01)
+        return process.poll() is not None
+
+    wait_until(measured_until_it_ends, seconds=300)
     return ended(process), peak
 
 

@@ -9,8 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import psycopg
 import pytest
 from artifacts.blobs import BlobStore, sha256_of
 from tests.in_process import Result
+from tests.waiting import wait_until
 from workcells.appliers import TargetUnavailable
 from workcells.appliers.tracker_files import locked
 
@@ -71,13 +71,6 @@ class House:
 
     def users(self) -> dict[str, int]:
         return {name: process.uids().real for name, process in self.posts().items()}
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not become true in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

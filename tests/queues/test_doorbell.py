@@ -1,7 +1,6 @@
 """The doorbell over a real broker: what it takes from dramatiq, and what a health check really tries."""
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import redis
 from contracts.errors import Unavailable
 from pipeline.startup.compose import Shop
 from queues.doorbell import Doorbell, Listener, RingConsumer
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -26,13 +26,6 @@ def broker_without_memory(shop: Shop) -> Iterator[None]:
             yield
         finally:
             client.config_set("maxmemory", 0)
-
-
-def wait_until(holds: Any, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not become true in time"
-        time.sleep(0.02)
 
 
 def test_what_is_used_of_dramatiq_is_there(doorbell: Doorbell) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,16 +19,10 @@ from contracts.errors import BadSetting, Conflict, Refused, Unavailable
 from queues.embedded import Services, attach, attach_or_start, binaries, inspect, stop
 from queues.embedded.account import Account, account_for, first_closed
 from queues.embedded.place import Place
+from tests.waiting import wait_until
 
 ROLES = ["shopfloor_intake", "shopfloor_apply"]
 CHECKOUT = Path(__file__).parents[2]
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never became true"
-        time.sleep(0.01)
 
 
 def short_directory() -> Path:
@@ -87,7 +81,7 @@ def enters(user: pwd.struct_passwd, path: Path) -> bool:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    until(lambda: is_gone(pid))
+    wait_until(lambda: is_gone(pid))
 
 
 def is_gone(pid: int) -> bool:
@@ -211,12 +205,12 @@ def test_a_directory_that_was_deleted_under_its_servers_is_made_anew_without_the
     shutil.rmtree(made_dir)
     assert works(attach_or_start(made_dir))
     assert not set(orphans.values()) & set(pids(made_dir).values())
-    until(lambda: all(is_gone(pid) for pid in orphans.values()))
+    wait_until(lambda: all(is_gone(pid) for pid in orphans.values()))
 
     orphans = pids(made_dir)
     shutil.rmtree(made_dir)
     stop(made_dir)
-    until(lambda: all(is_gone(pid) for pid in orphans.values()))
+    wait_until(lambda: all(is_gone(pid) for pid in orphans.values()))
 
 
 def test_a_path_too_long_for_a_socket_is_served_on_loopback_with_the_same_port_after_a_crash(data_dir: Path, finished: Path) -> None:

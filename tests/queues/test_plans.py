@@ -1,6 +1,5 @@
 """The cost of a batch is that of its items, whatever the statistics say: see docs/decisions/0011-plans-that-cannot-flip.md."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from uuid import UUID
@@ -11,6 +10,7 @@ from pipeline.startup.compose import Shop
 from queues.database import Connection
 from tests.in_process import Road
 from tests.intake_processes import reference_floor
+from tests.waiting import wait_until
 
 BATCH = 50
 BACKLOG = 4_000
@@ -24,10 +24,7 @@ INTAKES = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databas
 def read_entries(admin: Connection, road: Road) -> Counter[str]:
     """Return how many entries of each index of the road have been read so far."""
     # What an intake has read is told when its session ends, which the server does after the client has gone.
-    deadline = time.monotonic() + 10
-    while admin.execute(INTAKES).fetchone() != (0,):
-        assert time.monotonic() < deadline, "the session of an intake is still there"
-        time.sleep(0.01)
+    wait_until(lambda: admin.execute(INTAKES).fetchone() == (0,), seconds=10, what=lambda: "the session of an intake is still there")
     for role in (Role.PROPOSE, Role.APPLY):
         road.worker(role).context.conn.execute("SELECT pg_stat_force_next_flush()")
     admin.execute("SELECT pg_stat_clear_snapshot()")

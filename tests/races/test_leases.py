@@ -16,6 +16,7 @@ from queues.claims import claim_batch
 from queues.database import Connection, transaction
 from queues.leases import Heartbeat
 from tests.in_process import Clock, Road, issue
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.races
 
@@ -74,12 +75,12 @@ def test_a_heartbeat_renews_what_is_held_and_never_a_lease_that_ran_out(
     heart.start()
     try:
         first = _until(admin, claim_id)
-        _wait(lambda: _until(admin, claim_id) > first)
+        wait_until(lambda: _until(admin, claim_id) > first)
         assert heart.holds(claim_id, margin_seconds=0)
 
         clock.advance(seconds=3600)
         lost = _until(admin, claim_id)
-        _wait(lambda: not heart.holds(claim_id, margin_seconds=0))
+        wait_until(lambda: not heart.holds(claim_id, margin_seconds=0))
         assert _until(admin, claim_id) == lost
     finally:
         heart.stop()
@@ -93,7 +94,7 @@ def test_a_worker_that_was_taken_for_dead_lives_again_with_its_next_beat(shop: S
     heart = Heartbeat(lambda: shop.connect(Role.PROPOSE), worker_id, lease_seconds=1, limit_seconds=60, on_hang=lambda claim: None)
     heart.start()
     try:
-        _wait(lambda: admin.execute("SELECT stopped_at FROM workers").fetchall() == [(None,)])
+        wait_until(lambda: admin.execute("SELECT stopped_at FROM workers").fetchall() == [(None,)])
     finally:
         heart.stop()
 
@@ -119,12 +120,12 @@ def test_a_heartbeat_finds_the_database_again(shop: Shop, admin: Connection) -> 
     )
     heart.start()
     try:
-        _wait(lambda: bool(beats))
+        wait_until(lambda: bool(beats))
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pulse' AND datname = current_database()"
         )
         first = beats[-1]
-        _wait(lambda: beats[-1] is not first)
+        wait_until(lambda: beats[-1] is not first)
     finally:
         heart.stop()
 
@@ -133,10 +134,3 @@ def _until(admin: Connection, claim_id: UUID) -> float:
     row = admin.execute("SELECT extract(epoch FROM until)::float8 FROM claims WHERE id = %s", [claim_id]).fetchone()
     assert row is not None
     return float(row[0])
-
-
-def _wait(holds: object) -> None:
-    deadline = time.monotonic() + 15
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

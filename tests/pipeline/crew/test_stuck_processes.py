@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from queues.database import Connection
 from tests.chaos.cells import contract_of
 from tests.in_process import Road
 from tests.reviews import look
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 SERVE = """
@@ -120,11 +120,11 @@ def _with_cell(shop: Shop, road: Road, folder: Path, code: str) -> Path:
 
 
 def check_until(crew: Crew, holds: Callable[[], object], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {crew.describe()}"
+    def checked() -> object:
         crew.check()
-        time.sleep(0.05)
+        return holds()
+
+    wait_until(checked, seconds=seconds, what=crew.describe)
 
 
 def all_ready(crew: Crew) -> bool:

@@ -1,7 +1,6 @@
 """What can be seen of a cell while it runs, and after it raised or killed its worker."""
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from queues.database import Connection
 from tests.in_process import Clock, Road
 from tests.reviews import look
 from tests.scripted_cells import put_in_force, rows
+from tests.waiting import wait_until
 
 WAITS = """
 import time
@@ -50,9 +50,7 @@ def test_while_a_cell_runs_its_item_is_in_the_lane_of_the_cell_in_fused_mode_too
     running = threading.Thread(target=worker.run)
     running.start()
     try:
-        deadline = time.monotonic() + 20
-        while not begun.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(begun.exists, seconds=20)
         assert look(admin, "SELECT stage, state, lane FROM queue") == [("workcell", "leased", "cell.scripted")]
     finally:
         ends.touch()
