@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,10 @@ def _path(shop: Shop) -> Path:
     return shop.data_dir / "run" / f"crew-{shop.database}.json"
 
 
+def _lock_path(shop: Shop) -> Path:
+    return shop.data_dir / "run" / f"crew-{shop.database}.lock"
+
+
 def _wanted_path(shop: Shop) -> Path:
     return shop.data_dir / "run" / f"crew-{shop.database}.workers"
 
@@ -31,23 +34,21 @@ def _wanted_path(shop: Shop) -> Path:
 def only_one(shop: Shop) -> Iterator[Callable[..., None]]:
     """Hold the crew's lock; yield what writes the crew's file. Raises Conflict when another crew works on this data folder.
 
-    A crew that ends leaves the file empty: one that was killed does not.
+    A crew that ends removes the file: one that was killed does not.
     """
-    path = _path(shop)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with path.open("a+") as file:
+    path, lock = _path(shop), _lock_path(shop)
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock.open("a") as file:
         if not _locked(file, seconds=_LOCK_SECONDS):
             raise Conflict("a crew already works on this data folder", hint="shopfloor status, or shopfloor down", code="crew.running")
-        file.truncate(0)
+        path.unlink(missing_ok=True)
         me = psutil.Process()
 
         def record(**more: object) -> None:
-            file.truncate(0)
-            file.write(json.dumps({"pid": me.pid, "started": me.create_time(), **more}))
-            file.flush()
+            write_atomically(path, json.dumps({"pid": me.pid, "started": me.create_time(), **more}), 0o600)
 
         yield record
-        file.truncate(0)
+        path.unlink(missing_ok=True)
 
 
 def _locked(file: IO[str], *, seconds: float) -> bool:
@@ -66,36 +67,33 @@ def _locked(file: IO[str], *, seconds: float) -> bool:
 def running(shop: Shop) -> psutil.Process | None:
     """Return the process of the crew that works on this data folder: the one that holds its lock, not just its number."""
     try:
-        with _path(shop).open("r+") as file:
+        with _lock_path(shop).open("r+") as file:
             if _locked(file, seconds=0):
-                return None  # nobody holds it: what the file says is old
-            return _process(_read(file))
+                return None  # nobody holds it: what the crew's file says is old
+            return _process(_first_written(shop))
     except (OSError, ValueError, KeyError, psutil.Error):
         return None
 
 
-def read_crew_file(shop: Shop) -> dict[str, Any]:
-    """Return what the last crew wrote. Raises OSError or ValueError when there is nothing, or only half of it.
-
-    Read without the lock: trying it, however shortly, could keep a crew that starts from taking it.
-    """
-    fields: dict[str, Any] = json.loads(_path(shop).read_text(encoding="ascii"))
-    return fields
-
-
-def _read(file: IO[str]) -> dict[str, Any]:
-    """Return what is in the file of a crew that lives: it may be about to write, for the first time or again."""
+def _first_written(shop: Shop) -> dict[str, Any]:
+    """Return what the crew that holds the lock wrote: it may be about to, for the first time."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
-        file.seek(0)
         try:
-            fields: dict[str, Any] = json.loads(file.read())
-        except ValueError:
+            return read_crew_file(shop)
+        except FileNotFoundError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-        else:
-            return fields
+
+
+def read_crew_file(shop: Shop) -> dict[str, Any]:
+    """Return what the last crew wrote. Raises FileNotFoundError where none runs and none was killed, ValueError for what no crew wrote.
+
+    Read without the lock: trying it, however shortly, could keep a crew that starts from taking it.
+    """
+    fields: dict[str, Any] = json.loads(_path(shop).read_text(encoding="utf-8"))
+    return fields
 
 
 def _process(fields: dict[str, Any]) -> psutil.Process | None:
@@ -122,10 +120,7 @@ class CrewReport(NamedTuple):
 def report(shop: Shop) -> CrewReport:
     """Return what the crew of this data folder says of itself; an empty report where none was started."""
     try:
-        with _path(shop).open(encoding="ascii") as file:
-            if not os.fstat(file.fileno()).st_size:
-                return CrewReport()
-            fields = _read(file)
+        fields = read_crew_file(shop)
     except (OSError, ValueError):
         return CrewReport()
     with contextlib.suppress(KeyError, psutil.Error):
@@ -165,7 +160,7 @@ def forget_request(shop: Shop) -> None:
 
 
 def forget_killed(shop: Shop) -> None:
-    """Empty the file that a killed crew left."""
-    with contextlib.suppress(OSError), _path(shop).open("r+") as file:
+    """Remove the file that a killed crew left."""
+    with contextlib.suppress(OSError), _lock_path(shop).open("r+") as file:
         if _locked(file, seconds=0):
-            file.truncate(0)
+            _path(shop).unlink(missing_ok=True)

@@ -202,3 +202,21 @@ def test_a_crew_that_is_just_writing_of_itself_is_not_taken_for_none(shop: Shop)
         later.join()
     assert found is not None
     assert found.pid == os.getpid()
+
+
+def test_a_crew_that_writes_again_how_its_members_do_is_never_taken_for_none(shop: Shop) -> None:
+    done = threading.Event()
+    with only_one(shop) as record:
+        record(unseparated=[])
+
+        def keep_writing() -> None:
+            while not done.is_set():
+                record(unseparated=[], members=[])
+
+        writing = threading.Thread(target=keep_writing)
+        writing.start()
+        seen = {report(shop).pid for _ in range(2000)}
+        done.set()
+        writing.join()
+    assert seen == {os.getpid()}
+    assert report(shop) == CrewReport()

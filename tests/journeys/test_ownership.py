@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 OWNER = 60850
 CREW = """
 import fcntl, json, sys, psutil, signal
-file = open(sys.argv[1], "a+")
-fcntl.flock(file, fcntl.LOCK_EX)
+lock = open(sys.argv[1] + ".lock", "a")
+fcntl.flock(lock, fcntl.LOCK_EX)
 me = psutil.Process()
-file.write(json.dumps({"pid": me.pid, "started": me.create_time(), "unseparated": []}))
-file.flush()
+with open(sys.argv[1] + ".json", "w") as file:
+    json.dump({"pid": me.pid, "started": me.create_time(), "unseparated": []}, file)
 print("holds", flush=True)
 signal.pause()
 """
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (home / "run").mkdir(parents=True)
     (home / "shopfloor.lock").touch()
     (home / "shopfloor.json").write_text(json.dumps({"layout": 1, "postgres_major": 18}))
-    crew = subprocess.Popen([sys.executable, "-c", CREW, str(home / "run" / "crew-shopfloor.json")], stdout=subprocess.PIPE, text=True)
+    crew = subprocess.Popen([sys.executable, "-c", CREW, str(home / "run" / "crew-shopfloor")], stdout=subprocess.PIPE, text=True)
     assert crew.stdout is not None
     assert crew.stdout.readline() == "holds\n"
     for path in (home, *home.rglob("*")):
