@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "requeue": ("console.commands.steer:requeue", "make items due now"),
     "rework": ("console.commands.steer:rework", "send waiting items to rework"),
     "cancel": ("console.commands.steer:cancel", "end items"),
+    "withdraw": ("console.commands.steer:withdraw", "take back revisions that should not have come in"),
     "pause": ("console.commands.pauses:pause", "stop a scope from starting work, with why"),
     "resume": ("console.commands.pauses:resume", "lift a pause"),
     "dead": ("console.commands.dead:dead", "list, show, replay and prune dead letters"),
@@ -37,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 GROUPS: dict[str, list[str]] = {
     "Begin": ["demo", "up", "down", "intake", "batch"],
     "See": ["status", "items", "show", "why", "history"],
-    "Steer": ["requeue", "rework", "cancel", "pause", "resume", "dead"],
+    "Steer": ["requeue", "rework", "cancel", "withdraw", "pause", "resume", "dead"],
     "Decide": ["review", "apply", "artifact"],
     "Author": ["contract", "floor"],
     "Keep": ["doctor", "settings", "db", "token", "whoami", "login", "worker", "sweeper", "benchmark", "completion"],

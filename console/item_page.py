@@ -16,7 +16,7 @@ def tell(dossier: dict[str, Any]) -> None:
     order, contract = dossier["order"], dossier["contract"]
     tell_why(dossier["why"])
     _part("order")
-    _fields(order, ("id", "goal", "revision", "flow", "pod", "state", "finding", "submitter", "created_at", "closed_at"))
+    _fields(order, ("id", "goal", "revision", "flow", "pod", "state", "finding", "submitter", "created_at", "closed_at", "withdrawn_at"))
     click.echo(f"  {'batch':<12} {order['batch_id']} row {order['row_no']}")
     if contract:
         click.echo(f"  {'contract':<12} {contract['name']}@{contract['version']} {contract['sha256'].hex()[:16]}")

@@ -42,14 +42,15 @@ SELECT w.n, f.* FROM unnest(%s::uuid[], %s::uuid[], %s::text[]) WITH ORDINALITY 
    (SELECT 'subject', i.id, i.order_id, o.subject_key, o.flow, o.state = 'open'
       FROM orders o JOIN items i ON i.order_id = o.id
      WHERE o.subject_key = w.key AND o.workspace_id = ANY (workspaces_in_use())
-     ORDER BY (o.state = 'open') DESC, o.created_at DESC, o.id DESC, i.id DESC LIMIT 2)) f
+     ORDER BY (o.state = 'open') DESC, (o.withdrawn_at IS NULL) DESC, o.created_at DESC, o.id DESC, i.id DESC
+     LIMIT 2)) f
 """
 
 
 def find_item(conn: Connection, text: str) -> Found:
     """Return the item that a person means: by item id, order id, the unique beginning of either, or subject key.
 
-    A subject means its open order, else its newest. Call inside a transaction over the workspace.
+    A subject means its open order, else its newest that was not withdrawn, else its newest. Call inside a transaction over the workspace.
     Raises NotFound, and BadInput for a beginning that several share.
     """
     [found] = find_items(conn, [text])

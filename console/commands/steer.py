@@ -1,12 +1,12 @@
-"""requeue, rework, cancel: what operators do to items, one or many."""
+"""requeue, rework, cancel, withdraw: what operators do to items, one or many."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import click
 from console.acting import ITEMS, Span, carry_out, given, on_many, refuse_empty_stdin, report
-from console.choosing import choose, where_option
+from console.choosing import choose, say_cut, where_option
 from contracts.errors import BadInput
 from contracts.lifecycle import CLAIMABLE_STAGES, Reason, Stage, State
 
@@ -93,20 +93,61 @@ def cancel(**options: Any) -> None:
     _steer("cancel", act, options)
 
 
-def _steer(verb: str, act: Callable[[Any, Sequence[UUID]], Any], options: dict[str, Any]) -> None:
+@click.command(epilog=ITEMS)
+@on_many(click.option("--batch", help="all of a batch, ended ones too: its id, the beginning of it, or latest"))
+def withdraw(**options: Any) -> None:
+    """Take back revisions that should not have come in: later rows of their subjects are compared with the others.
+
+    What is in progress is cancelled. A revision that one of these superseded may come in again.
+
+    \b
+    Example:
+      shopfloor withdraw northwind-labs/tidewater#8 --why "its clock was wrong"
+      shopfloor withdraw --batch latest --why "exported with the wrong column as revision" --dry-run
+    """
+    from pipeline.operations.withdrawal import withdraw as withdraw_items
+
+    if not options["why"].strip():
+        raise BadInput("withdraw needs a reason: it stays with the revision", hint='--why "what was wrong with it"')
+
+    def act(s: Any, items: Sequence[UUID]) -> Any:
+        return withdraw_items(s.conn, s.workspace, items, by=s.actor, why=options["why"], dry_run=options["dry_run"])
+
+    _steer("withdraw", act, options, pick=_of_batch)
+
+
+def _of_batch(s: Any, said: Mapping[str, Any]) -> Any:
+    from pipeline.operations.selection import select_by_batch
+
+    found = select_by_batch(s.conn, s.workspace, said["batch"])
+    say_cut(is_cut=found.is_cut)
+    return found
+
+
+def _matching(s: Any, said: Mapping[str, Any]) -> Any:
+    return choose(s, {name: value for name, value in said.items() if name != "where"}, said.get("where"))
+
+
+def _steer(
+    verb: str,
+    act: Callable[[Any, Sequence[UUID]], Any],
+    options: dict[str, Any],
+    *,
+    pick: Callable[[Any, Mapping[str, Any]], Any] = _matching,
+) -> None:
     from console.session import session
     from contracts.lifecycle import Role
     from pipeline.operations.selection import select_by_name
 
     words = given(options["items"])
     refuse_empty_stdin(options["items"], words)
-    said = {name: options[name] for name in _FILTERS if options[name]}
-    if bool(words) == bool(said or options["where"]):
+    said = {name: options[name] for name in (*_FILTERS, "where") if options.get(name)}
+    if bool(words) == bool(said):
         raise BadInput(
             "give ids or a filter, not both",
             hint="see what a filter picks: shopfloor items --lane LANE",
         )
     with session(Role.OPERATE, needs="operator") as s:
-        found = select_by_name(s.conn, s.workspace, words) if words else choose(s, said, options["where"])
-        results = carry_out(s, found, act, options, verb=verb, by_name=bool(words), rings=verb != "cancel")
+        found = select_by_name(s.conn, s.workspace, words) if words else pick(s, said)
+        results = carry_out(s, found, act, options, verb=verb, by_name=bool(words), rings=verb in ("requeue", "rework"))
     report(results, options["form"], verb=verb)

@@ -89,12 +89,13 @@ SELECT o.*
      FROM orders
     WHERE flow = %s
       AND subject_key = t.key
+      AND withdrawn_at IS NULL
    OFFSET 0) o
 """
 
 
 def known_orders(conn: Connection, flow: str, keys: Iterable[str]) -> dict[str, list[Known]]:
-    """Return the orders of each subject in a flow, newest revision first."""
+    """Return the orders of each subject in a flow that were not withdrawn, newest revision first."""
     # Planned anew for each chunk: a plan kept from when the table was empty reads a whole index for every chunk.
     cursor = conn.cursor(row_factory=class_row(_KnownRow), binary=True)
     found: dict[str, list[Known]] = {}
@@ -136,7 +137,7 @@ def settle(arrivals: Sequence[Arrival], known: dict[str, list[Known]], decisions
         if same is not None:
             decisions[arrival.row_no] = _same_revision(arrival, same)
         elif revision_order(arrival.revision) < revision_order(orders[0].revision):
-            message = f"revision {orders[0].revision[:40]} is known"
+            message = f"revision {orders[0].revision[:40]} is known, from order {orders[0].order_id}"
             decisions[arrival.row_no] = Decision("duplicate", "intake.older_revision", message=message, order_id=orders[0].order_id)
         else:
             superseded += [Older(order.order_id, arrival.row_no) for order in orders if order.state == "open"]

@@ -1,6 +1,7 @@
 """Read a row: into its flow's shape and with its identity, or with the code of what is wrong with it."""
 
 import json
+import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ from contracts.canonical import canonical
 from contracts.errors import BadInput, ExpressionFailed
 from contracts.excerpts import excerpt
 from contracts.floor import Flow
-from contracts.instants import FUTURE, BeyondRangeError, instant
+from contracts.instants import FUTURE, BeyondRangeError, instant, parse_instant
 from pipeline.intake.arrivals import Arrival, Decision
 from pipeline.intake.sources import BadRow, Row
 from pipeline.intake.sources.validation import RowValidator
@@ -20,6 +21,7 @@ from workcells.shapes.catalogue import Shape
 _MOST_CHARS = 500
 _MOST_BYTES = 1000
 """A subject key and a revision share a row of an index, which holds 2,704 bytes (PostgreSQL, B-tree limits)."""
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def read_row(row: Row | BadRow, flow: Flow, shape: Shape, validator: RowValidator) -> Arrival:
@@ -75,9 +77,12 @@ def _part(name: str, part: Any) -> str:
 def _refuse_future(name: str, revision: str) -> None:
     """Raise RowRefused for a revision that no later one could follow: beyond all time, or more than a day ahead."""
     try:
-        at = instant(revision)
+        # A date alone, or one with a shorter time, is compared as text: its day tells.
+        at = instant(revision) or (parse_instant(revision[:10]) if _DAY.match(revision) else None)
     except BeyondRangeError:
         raise RowRefused("intake.revision", f"/{name}", f"{revision[:40]} is beyond the years that can be stored") from None
+    except ValueError:
+        return  # the 31st of February is text like any other
     if at is not None and at > datetime.now(UTC) + FUTURE:
         message = f"{revision[:40]} is more than a day in the future: every later row of this subject would count as older"
         raise RowRefused("intake.revision", f"/{name}", message)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from psycopg.rows import scalar_row
 from artifacts.blobs import BlobStore
 from contracts.errors import ShopfloorError
 from contracts.expressions import Expression
 from pipeline.operations.payloads import ScanStats, find_matching
 from queues.database import Connection, transaction
-from queues.lookup import Filter, find_items, list_ids
+from queues.lookup import Filter, find_batch, find_items, list_ids
 
 MAX_SELECTED = 100_000
 """Items that one command may select by filters."""
@@ -56,6 +57,27 @@ def select_by_rule(
             del found.items[limit:]
             return found
         on_progress(scan.payloads)
+
+
+_OF_BATCH = """
+SELECT i.id
+  FROM batch_rows r
+  JOIN orders o ON o.id = r.order_id
+  JOIN items i ON i.order_id = o.id
+ WHERE r.batch_id = %s
+   AND r.outcome = 'accepted'
+   AND o.withdrawn_at IS NULL
+ ORDER BY r.row_no, i.id
+ LIMIT %s
+"""
+
+
+def select_by_batch(conn: Connection, workspace: UUID, name: str, *, limit: int = MAX_SELECTED) -> Selection:
+    """Return the items of a batch, ended ones too, whose revisions were not withdrawn, at most `limit`."""
+    with transaction(conn, workspace):
+        batch = find_batch(conn, name)
+        found: list[UUID] = conn.cursor(row_factory=scalar_row).execute(_OF_BATCH, [batch, limit + 1]).fetchall()
+    return Selection(found[:limit], is_cut=len(found) > limit)
 
 
 def select_by_name(conn: Connection, workspace: UUID, names: Sequence[str]) -> Selection:

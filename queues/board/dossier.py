@@ -13,6 +13,7 @@ MOST = 500
 
 _ORDER = """
 SELECT o.id, o.subject_key, o.revision, o.flow, o.goal, o.state, o.finding, o.submitter, o.created_at, o.closed_at,
+       o.withdrawn_at,
        o.batch_id, i.row_no, p.name AS pod, i.payload_sha256
   FROM items i JOIN orders o ON o.id = i.order_id JOIN pods p ON p.id = o.pod_id WHERE i.id = %s
 """

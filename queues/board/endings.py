@@ -62,7 +62,7 @@ SELECT a.item_id, a.order_id, a.lane, a.stage, a.state, a.finding,
        a.archived_at AS since,
        clock() AS now,
        m.reason AS note,
-       m.actor, o.subject_key, o.flow
+       m.actor, o.subject_key, o.flow, o.withdrawn_at
   FROM archived_items a
   JOIN orders o ON o.id = a.order_id
   LEFT JOIN moves m ON m.item_id = a.item_id AND m.no = a.move_no
@@ -100,7 +100,15 @@ def explain_archived(conn: Connection, item_id: UUID) -> tuple[dict[str, Any], E
                 code="not_found.item",
             )
         proposal = cursor.execute(_PROPOSED, [item_id]).fetchone()
-    return row, _ENDINGS[State(row["state"])](conn, row, proposal)
+    ended = _ENDINGS[State(row["state"])](conn, row, proposal)
+    if row["withdrawn_at"] is not None:
+        ended = ended._replace(
+            words=f"{ended.words}; its revision was withdrawn {row['withdrawn_at']:%Y-%m-%d %H:%M} UTC", next=_AFTER_WITHDRAWAL
+        )
+    return row, ended
+
+
+_AFTER_WITHDRAWAL = "nothing more; the next row of the subject is compared with its other revisions"
 
 
 def _done(_conn: Connection, row: dict[str, Any], proposal: dict[str, Any] | None) -> Explanation:
@@ -137,6 +145,7 @@ def _cancelled(_conn: Connection, row: dict[str, Any], _proposal: dict[str, Any]
 _NEWER = """
 SELECT id, revision, state FROM orders
  WHERE workspace_id = ANY (workspaces_in_use()) AND flow = %s AND subject_key = %s AND id <> %s
+   AND withdrawn_at IS NULL
  ORDER BY created_at DESC, id DESC LIMIT 1
 """
 

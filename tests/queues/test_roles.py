@@ -80,7 +80,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "claims": {"propose": "*", "apply": "*", "sweep": "closed_at"},
     "lane_minutes": {"propose": "*", "apply": "*", "sweep": "*"},
     "lanes": {"operate": "changed_at changed_by max_active per_minute"},
-    "orders": _STATE_OF_AN_ORDER,
+    "orders": _STATE_OF_AN_ORDER | {"operate": "closed_at finding state withdrawn_at"},
     "pauses": {"operate": "lifted_at lifted_by"},
     "pods": {"operate": "autonomy"},
     "proposals": {"apply": "state"},

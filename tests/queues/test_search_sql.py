@@ -15,7 +15,7 @@ import pytest
 from pipeline.intake.arrivals import revision_order
 from queues.embedded import attach_or_start, stop
 
-SEARCH = Path(__file__).parents[2] / "queues" / "migrations" / "sql" / "0001_search.sql"
+SQL = Path(__file__).parents[2] / "queues" / "migrations" / "sql"
 HERE = UUID("01890000-0000-7000-8000-000000000001")
 NEXT_DOOR = UUID("01890000-0000-7000-8000-000000000002")
 FLOW = "sweep"
@@ -49,7 +49,8 @@ def template(server: str) -> tuple[str, str]:
             "CREATE FUNCTION workspaces_in_use() RETURNS uuid[] LANGUAGE sql STABLE "
             "RETURN string_to_array(nullif(current_setting('shopfloor.workspace', true), ''), ',')::uuid[]"
         )
-        admin.execute(SEARCH.read_bytes())
+        for script in ("0001_subjects.sql", "0001_search.sql"):
+            admin.execute((SQL / script).read_bytes())
         for table in ("subjects", "lexicon", "mentions"):
             admin.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
             admin.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")

@@ -145,8 +145,12 @@ END $$$$;
 CREATE TRIGGER ends_with_its_items AFTER UPDATE ON orders
   REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT
   EXECUTE FUNCTION guard_orders();
+-- An ended order stays as it is; only its revision can be withdrawn, once.
 CREATE FUNCTION guard_order_end() RETURNS trigger LANGUAGE plpgsql SET search_path = $schema, pg_temp AS $$$$
 BEGIN
+  IF OLD.withdrawn_at IS NULL AND to_jsonb(NEW) - 'withdrawn_at' = to_jsonb(OLD) - 'withdrawn_at' THEN
+    RETURN NEW;
+  END IF;
   RAISE EXCEPTION 'order % has ended: it is %', OLD.id, OLD.state USING ERRCODE = 'insufficient_privilege';
 END $$$$;
 CREATE TRIGGER ended_stays BEFORE UPDATE ON orders

@@ -156,13 +156,16 @@ CREATE TABLE orders (
   depth smallint NOT NULL DEFAULT 0 CHECK (depth BETWEEN 0 AND $max_depth),
   created_at timestamptz NOT NULL DEFAULT clock(),
   closed_at timestamptz,
+  withdrawn_at timestamptz,  -- an operator took the revision back: later rows of the subject are not compared with it
   UNIQUE (workspace_id, id),
   FOREIGN KEY (workspace_id, batch_id) REFERENCES batches (workspace_id, id),
   FOREIGN KEY (workspace_id, pod_id) REFERENCES pods (workspace_id, id),
-  CHECK ((state = 'open') = (closed_at IS NULL)));
--- One order per subject and revision, for ever; and at most one open per subject. Two intakes that race
--- meet here: the second one sees the conflict, reads again, and decides again.
-CREATE UNIQUE INDEX orders_revision ON orders (subject_key, flow, workspace_id, revision);
+  CHECK ((state = 'open') = (closed_at IS NULL)),
+  CHECK (withdrawn_at IS NULL OR state <> 'open'));
+-- One order per subject and revision, for ever, unless it was withdrawn; and at most one open per subject. Two intakes
+-- that race meet here: the second one sees the conflict, reads again, and decides again.
+CREATE UNIQUE INDEX orders_revision ON orders (subject_key, flow, workspace_id, revision, withdrawn_at)
+  NULLS NOT DISTINCT;
 CREATE UNIQUE INDEX orders_open ON orders (subject_key, flow, workspace_id) WHERE state = 'open';
 
 CREATE TABLE items (

@@ -104,7 +104,7 @@ GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}review;
 -- ------------------------------------------------------------------ operate
 GRANT DELETE, UPDATE $movable ON queue TO ${prefix}operate;
 GRANT INSERT ON moves, archived_items, findings TO ${prefix}operate;
-GRANT UPDATE (state, closed_at, finding) ON orders TO ${prefix}operate;
+GRANT UPDATE (state, closed_at, finding, withdrawn_at) ON orders TO ${prefix}operate;
 GRANT INSERT ON pauses, lanes, pods TO ${prefix}operate;
 GRANT UPDATE (lifted_at, lifted_by) ON pauses TO ${prefix}operate;
 GRANT UPDATE (max_active, per_minute, changed_at, changed_by) ON lanes TO ${prefix}operate;
@@ -142,6 +142,7 @@ GRANT EXECUTE ON FUNCTION named_bytes(bytea[]) TO ${prefix}sweep, ${prefix}audit
 GRANT EXECUTE ON FUNCTION extend_partitions() TO ${prefix}sweep;
 GRANT EXECUTE ON FUNCTION index_subjects(uuid, text, text[], text[], smallint[], float8[], text[], text[], text[],
   text[], text[], text[], text[]), refresh_lexicon(uuid, text) TO ${prefix}intake;
+GRANT EXECUTE ON FUNCTION outdate_subjects(uuid, text, text[], text[]) TO ${prefix}operate;
 GRANT EXECUTE ON FUNCTION search_subjects(uuid, text, integer[], text[], text[], text[], integer, integer),
   mentions_of(uuid, text, text[], integer), subjects_by_key(uuid, text, text[])
   TO ${prefix}propose, ${prefix}review, ${prefix}read;

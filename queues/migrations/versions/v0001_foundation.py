@@ -24,6 +24,7 @@ SCRIPTS = (
     "0001_intake_tables",
     "0001_queue_tables",
     "0001_result_tables",
+    "0001_subjects",
     "0001_search",
     "0001_guards",
     "0001_acts",
@@ -32,6 +33,8 @@ SCRIPTS = (
     "0001_reasons",
     "0001_inspect",
 )
+_AS_WRITTEN = ("0001_subjects", "0001_search")
+"""Scripts without placeholders."""
 
 
 def _listed(values: object) -> str:
@@ -86,7 +89,7 @@ def upgrade() -> None:
     for name in SCRIPTS:
         source = files("queues.migrations").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
         # psycopg's own execute: the scripts hold colons and percent signs that are not parameters.
-        driver.execute(source if name == "0001_search" else Template(source).substitute(values))
+        driver.execute(source if name in _AS_WRITTEN else Template(source).substitute(values))
     op.get_bind().execute(
         text("INSERT INTO legal_moves VALUES (:number, :move, :from_stage, :from_state, :to_stage, :to_state)"),
         [

@@ -47,13 +47,22 @@ def test_the_range_of_instants_can_be_shown_in_every_zone() -> None:
         assert parse_instant(edge.isoformat()) == edge
 
 
-@pytest.mark.parametrize("text", [*BEYOND, "2999-01-01T00:00:00Z"])
+@pytest.mark.parametrize("text", [*BEYOND, "2999-01-01T00:00:00Z", "2999-01-01", "2999-01-01T10:00", "2999-01-01 night"])
 def test_a_revision_that_no_later_one_could_follow_is_rejected(text: str, scripted: Road, admin: Connection) -> None:
     scripted.take_in([{"id": "a", "revision": text}, {"id": "b", "revision": "2025-01-01T00:00:00Z"}], flow="scripted")
     assert look(admin, OUTCOMES) == [(1, "rejected", "intake.revision", "/revision"), (2, "accepted", "", "")]
     scripted.take_in([{"id": "a", "revision": "2025-01-01T00:00:00Z"}], flow="scripted")
     scripted.run()
     assert scripted.states() == {"archive/done": 2}
+
+
+def test_a_number_that_poisons_its_subject_is_withdrawn_as_any_revision(scripted: Road, cli: Any) -> None:
+    """No door can tell a counter from a mistake."""
+    for revision, outcome in (("7", "accepted"), ("999999999999999", "accepted"), ("8", "duplicate")):
+        report = scripted.take_in([{"id": "a", "revision": revision}], flow="scripted")
+        assert getattr(report, outcome) == 1
+    assert cli("withdraw", "a", "--why", "a wrong counter").exit_code == 0
+    assert scripted.take_in([{"id": "a", "revision": "8", "does": "again"}], flow="scripted").accepted == 1
 
 
 @pytest.mark.parametrize("text", BEYOND)
