@@ -64,14 +64,14 @@ def find_artifact(conn: Connection, text: str, item_id: UUID | None = None) -> d
     except ValueError:
         raise BadInput(
             f"{printable(text)!r} names no artifact: expected its id, or {_PREFIX_DIGITS} to 64 digits of its SHA-256",
-            hint="shopfloor show ITEM lists the artifacts of an item",
+            hint="the artifacts of an item: shopfloor show ITEM",
         ) from None
     # Several items may have left the same bytes; the beginning of a hash may be that of other bytes.
     limit = 1 if len(digits) in (36, 64) else _PREFIX_ROWS
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_FIND.format(where=" AND ".join(where), limit=limit), values).fetchall()
     if not rows:
-        raise NotFound(f"no artifact {printable(text)!r} in this workspace", hint="shopfloor show ITEM lists those of an item")
+        raise NotFound(f"no artifact {printable(text)!r} in this workspace", hint="those of an item: shopfloor show ITEM")
     if len({row["sha256"] for row in rows}) > 1:
         raise BadInput(
             f"several artifacts begin with {printable(text)!r}: expected one", hint="type more of its SHA-256", code="id.ambiguous"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from console.output import document, formats, listing, printable
+from console.output import as_typed, document, formats, listing, printable
 from console.spans import seconds_of
 from contracts.errors import BadInput, PartlyDone, Refused, ShopfloorError
 
@@ -203,6 +203,6 @@ def _say_next(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         hints.setdefault(row["next"], row["about"] or row["id"])
     for hint, about in list(hints.items())[:_MOST_HINTS]:
-        click.echo(f"next for {printable(about)}: {printable(hint)}")
+        click.echo(f"next for {printable(about)}: {as_typed(printable(hint))}")
     if len(hints) > _MOST_HINTS:
         click.echo(f"next for {len(hints) - _MOST_HINTS} more: see them with --json")

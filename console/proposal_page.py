@@ -31,8 +31,10 @@ def lines_of(one: Mapping[str, Any], target: Mapping[str, Any] | None) -> Iterat
     if one["clearance"] == "open":
         yield ""
         yield "Decide:"
-        for verb, more in (("approve", ""), ("reject", " --reason WHY"), ("rework", " --reason WHAT")):
-            yield f"  {as_typed('shopfloor review')} {verb} {one['id']} --hash {one['sha256'].hex()}{more}"
+        sha256 = one["sha256"].hex()
+        yield as_typed(f"  shopfloor review approve {one['id']} --hash {sha256}")
+        yield as_typed(f"  shopfloor review reject {one['id']} --hash {sha256} --reason WHY")
+        yield as_typed(f"  shopfloor review rework {one['id']} --hash {sha256} --reason WHAT")
 
 
 def pretty(value: Any) -> list[str]:
@@ -44,7 +46,7 @@ def pretty(value: Any) -> list[str]:
 def _target(one: Mapping[str, Any], target: Mapping[str, Any] | None) -> Iterator[str]:
     if target is None:
         yield f"The target as the decision found it; the live one needs {one['adapter']}'s credentials:"
-        yield f"  {as_typed('shopfloor apply')} preview {one['id']}"
+        yield as_typed(f"  shopfloor apply preview {one['id']}")
         for name, value in sorted(one["envelope"]["precondition"].items()):
             yield f"  {visible(name)}: {_shown(value)}"
         return

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def session(role: Role, *, start: bool = False, needs: str | None = "") -> Itera
             if not roles and needs is not None:
                 raise Denied(
                     f"{name} holds no role in workspace {shop.settings.workspace}",
-                    hint=f"ask an admin: shopfloor token new --actor {name} --role reader",
+                    hint=f"ask an admin: shopfloor token new --actor {shlex.quote(name)} --role reader",
                     code="denied.role",
                 )
         if needs and needs not in roles and "admin" not in roles:

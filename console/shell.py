@@ -79,6 +79,13 @@ class Lazy(click.Group):
             return click.Command.shell_complete(self, ctx, incomplete)
         return [CompletionItem(name, help=means) for name, (_, means) in self.entries.items() if name.startswith(incomplete)]
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write it, its commands as this reader has to type them."""
+        from console.output import as_typed
+
+        self.epilog = as_typed(self.epilog or "")
+        super().format_epilog(ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write names and one-line helps from the catalogue, importing nothing."""
         for title, names in GROUPS.items() if ctx.parent is None else {"Commands": list(self.entries)}.items():
@@ -87,10 +94,10 @@ class Lazy(click.Group):
 
 
 def _name_as_typed(command: click.Command) -> None:
-    """Have the examples of a command, and of those below it, name shopfloor the way it was called."""
+    """Have the help of a command, and of those below it, name shopfloor the way it was called."""
     from console.output import as_typed
 
-    command.help = as_typed(command.help or "")
+    command.help, command.epilog = as_typed(command.help or ""), as_typed(command.epilog or "")
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         _name_as_typed(below)
 

@@ -112,7 +112,8 @@ def _is_read(name: str) -> bool:
 def _need(files: dict[str, bytes], folder: Path, name: str) -> bytes:
     if name not in files:
         raise BadContract(
-            f"{folder}: has no {name}, which every cell has", hint="copy one that ships, such as workcells/issue_review, and change it"
+            f"{folder}: has no {name}, which every cell has",
+            hint="copy one that ships, such as workcells/cells/issue_review, and change it",
         )
     return files[name]
 

@@ -45,7 +45,8 @@ def _parse(setting: str) -> dict[str, tuple[str, int]]:
         action, _, nth = rest.partition(":")
         if point not in POINTS or action not in ACTIONS or not (nth or "1").isdecimal():
             raise BadSetting(
-                f"SHOPFLOOR_FAIL: expected point:{'|'.join(ACTIONS)}[:nth] with a point of `shopfloor doctor --failpoints`, got {part!r}"
+                f"SHOPFLOOR_FAIL: expected POINT:{'|'.join(ACTIONS)}[:NTH], got {part!r}",
+                hint="the points: unset SHOPFLOOR_FAIL; shopfloor doctor --failpoints",
             )
         armed[point] = (action, int(nth or 1))
     return armed

@@ -1,14 +1,11 @@
 """The documentation says what the code does: parts that follow from it are equal, everything is named, every example works."""
 
-import ast
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from console.shell import cli
 from contracts import errors
 from contracts.attempts import Cause
 from contracts.lifecycle import MOVE_MEANS, MOVES, Reason, Stage, State
@@ -17,6 +14,7 @@ from pipeline.access.tokens import ROLES
 from pipeline.failpoints import POINTS
 from pipeline.stages.tools import tools_for
 from pipeline.startup.settings import ELSEWHERE, KNOWN
+from tests.command_lines import calls_in, parse
 from workcells.appliers import NAMES
 from workcells.shapes.catalogue import SHAPES
 
@@ -24,8 +22,6 @@ ROOT = Path(__file__).parents[1]
 HOW = "write the parts that follow from the code anew: .venv/bin/python docs/generate.py"
 GUIDES = ("README.md", "docs/operators.md", "docs/reviewers.md", "docs/authors.md", "docs/deployers.md")
 LEAVES = [(name, command) for name, command in commands.every() if not isinstance(command, click.Group)]
-NOT_COMMANDS = {"as"}
-"""Words that follow our name in a sentence."""
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
 
@@ -168,47 +164,6 @@ def test_every_command_line_in_the_documentation_parses(file: str) -> None:
             pytest.fail(f"{line}: {error.format_message()}")
 
 
-def calls_in(line: str) -> Iterator[list[str]]:
-    """Yield the words after `shopfloor` of every call of it in a line of shell."""
-    for inner in re.findall(r"\$\((shopfloor [^)]*)\)", line):
-        yield from calls_in(inner)
-    lexer = shlex.shlex(re.sub(r"\$\([^)]*\)", "X", line), posix=True, punctuation_chars="|&;<>")
-    lexer.whitespace_split = True
-    words: list[str] | None = None
-    skip = False
-    for token in [*lexer, ";"]:
-        if set(token) <= set("|&;<>"):
-            if token in ("<", ">", ">>"):
-                skip = True
-            elif words is not None:
-                yield words
-                words = None
-        elif skip:
-            skip = False
-        elif words is not None:
-            words.append(token)
-        elif token in ("shopfloor", "./shopfloor"):
-            words = []
-
-
-def parse(words: list[str]) -> None:
-    """Parse a command line as the console would, and run nothing. Raises UsageError."""
-    if words[:1] == ["test"]:
-        return  # the launcher's own
-    command: click.Command = cli
-    context = click.Context(cli, info_name="shopfloor")
-    rest = list(words)
-    while isinstance(command, click.Group) and rest:
-        name = rest.pop(0)
-        found = command.get_command(context, name)
-        if found is None:
-            raise click.UsageError(f"no command {name}")
-        command, context = found, click.Context(found, info_name=name, parent=context)
-    if isinstance(command, click.Group) or "--help" in rest:
-        return
-    command.make_context(context.info_name or "", rest, parent=context.parent)
-
-
 # ------------------------------------------------------------------ links
 
 
@@ -235,17 +190,3 @@ def test_the_project_speaks_of_itself_alone() -> None:
     files = [*generate.files(), ROOT / "CHANGELOG.md", *(ROOT / "docs" / "decisions").glob("*.md")]
     found = [f"{file.name}: {match[0]}" for file in files for match in foreign.finditer(file.read_text(encoding="utf-8"))]
     assert found == []
-
-
-def test_what_errors_tell_people_to_type_exists() -> None:
-    wrong = []
-    for path in sorted(path for room in generate.ROOMS for path in (ROOT / room).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            hint = node.value if isinstance(node, ast.keyword) and node.arg == "hint" else None
-            for first, second in re.findall(r"shopfloor ([a-z]+)(?: ([a-z]+)\b)?", generate.shape(hint)):
-                if first in NOT_COMMANDS:
-                    continue
-                command = cli.get_command(click.Context(cli), first)
-                if command is None or (isinstance(command, click.Group) and second not in command.commands):
-                    wrong.append(f"{path.relative_to(ROOT)}:{hint.lineno if hint else 0}: shopfloor {first} {second}".strip())
-    assert wrong == []

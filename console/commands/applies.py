@@ -110,7 +110,10 @@ def _page(one: dict[str, Any]) -> Iterator[str]:
         yield f"  {cell(row['at'])}  {row['move']}, {who}: {cell(row['reason'])}"
     if one["state"] in ("intent", "unknown") and one["item_state"] != "leased":
         yield ""
-        yield f"next: {as_typed('shopfloor apply')} probe {one['id']}   and where the target cannot tell, --is applied or --is absent"
+        yield as_typed(f"next: shopfloor apply probe {one['id']}")
+        yield "or, where the target cannot tell and you have looked:"
+        yield as_typed(f"  shopfloor apply probe {one['id']} --is applied --reason WHAT")
+        yield as_typed(f"  shopfloor apply probe {one['id']} --is absent --reason WHAT")
 
 
 def _stands(one: dict[str, Any]) -> str:

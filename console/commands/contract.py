@@ -17,7 +17,7 @@ def contract() -> None:
 
     \b
     Example:
-      shopfloor contract check workcells/issue_review
+      shopfloor contract check workcells/cells/issue_review
       shopfloor contract show issue_review
     """
 
@@ -32,7 +32,7 @@ def check(folder: Path, form: str) -> None:
 
     \b
     Example:
-      shopfloor contract check workcells/issue_review
+      shopfloor contract check workcells/cells/issue_review
     """
     from contracts.errors import Refused
     from workcells.examples import try_examples
@@ -81,7 +81,7 @@ def publish(folder: Path, dry_run: bool, form: str) -> None:
 
     \b
     Example:
-      shopfloor contract publish workcells/issue_review --dry-run
+      shopfloor contract publish workcells/cells/issue_review --dry-run
     """
     from console.session import session
     from pipeline.floors.publish import publish_cell, published_id

@@ -136,7 +136,7 @@ def tell_why(answer: dict[str, Any]) -> None:
     click.echo(f"  {place}, since {cell(answer['since'])} ({format_duration(answer['since_seconds'])})")
     click.echo(f"  {printable(answer['words'])}")
     when = f"  ({cell(answer['next_at'])})" if answer["next_at"] else ""
-    click.echo(f"  next: {printable(answer['next'])}{when}")
+    say(f"  next: {printable(answer['next'])}{when}")
     for command in answer["type"]:
         say(f"    {printable(command)}")
 

@@ -1,7 +1,9 @@
 """pause, resume: switches on a scope, with who, why and until."""
 
+import shlex
+
 import click
-from console.output import cell, document, formats, listing, say
+from console.output import cell, document, formats, listing, printable, say
 from contracts.errors import BadInput
 
 _SCOPES = "SCOPE is all, workspace, pod:NAME, flow:NAME, lane:NAME, cell:NAME, order:NAME or item:NAME."
@@ -32,7 +34,7 @@ def pause(scope: str, why: str, until: str | None, dry_run: bool, form: str) -> 
         _list(form)
         return
     if not why.strip():
-        raise BadInput("a pause needs a reason for whoever finds it", hint=f'shopfloor pause {scope} --why "release freeze"')
+        raise BadInput("a pause needs a reason for whoever finds it", hint=f'shopfloor pause {shlex.quote(scope)} --why "release freeze"')
     with session(Role.OPERATE, needs="operator") as s:
         found = scope_of(s.conn, s.workspace, scope)
         at = now(s.conn)
@@ -45,7 +47,7 @@ def pause(scope: str, why: str, until: str | None, dry_run: bool, form: str) -> 
         document({"scope": scope, "why": why, "until": ends, "paused": not dry_run})
         return
     held = f"until {cell(ends)}" if ends else "until it is resumed"
-    say(f"{scope} {'would be' if dry_run else 'is'} paused {held}. Lift it: shopfloor resume {scope}")
+    say(f"{printable(scope)} {'would be' if dry_run else 'is'} paused {held}. Lift it: shopfloor resume {shlex.quote(printable(scope))}")
 
 
 @click.command(epilog=_SCOPES)

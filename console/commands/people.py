@@ -1,5 +1,6 @@
 """token, whoami, login: who acts, and how they prove it."""
 
+import shlex
 import sys
 from typing import Any
 
@@ -150,7 +151,7 @@ def revoke(token_id: str | None, actor: str | None, dry_run: bool, form: str) ->
     click.echo(f"{would}revoked: {len(live)} token{'' if len(live) == 1 else 's'} of {printable(actor or live[0]['actor'])}")
     if actor:
         click.echo(f"{printable(actor)} {would or 'is '}disabled")
-        say(f"next: shopfloor token new --actor {printable(actor)} --enable   brings them back")
+        say(f"next: shopfloor token new --actor {shlex.quote(printable(actor))} --enable   brings them back")
 
 
 @click.command()
@@ -241,3 +242,5 @@ def login(remove: bool, form: str) -> None:
         document({"actor": actor.name, "roles": actor.roles, "kept_in": path})
     else:
         click.echo(f"logged in as {printable(actor.name)} ({', '.join(actor.roles) or 'no roles'}); kept in {path}")
+        if shop.settings.token is not None:
+            click.echo("SHOPFLOOR_TOKEN is set and goes before it: unset it", err=True)

@@ -1,5 +1,6 @@
 """up, down, worker, sweeper: the processes of a factory."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def _say_floor(choice: "FloorChoice") -> None:
                 click.echo(printable(line))
     if choice.ignored:
         click.secho(f"floor: {printable(str(choice.ignored))} differs from the floor in force, which was kept", fg="yellow")
-        say(f"  to put it in force: shopfloor floor apply {printable(str(choice.ignored))}")
+        say(f"  to put it in force: shopfloor floor apply {shlex.quote(printable(str(choice.ignored)))}")
 
 
 def _stay(settings: Any, workers: int | None) -> int:
@@ -123,7 +124,7 @@ def _stay(settings: Any, workers: int | None) -> int:
         return run.run_foreground(shop, workers or run.DEFAULT_WORKERS, say=click.echo)
     finally:
         if had_services:
-            say("PostgreSQL and Valkey ran before and were left running: shopfloor down stops them")
+            say("PostgreSQL and Valkey ran before and were left running; to stop them: shopfloor down")
         elif is_serving:
             stop(folder)
             click.echo("PostgreSQL and Valkey have stopped")

@@ -1,6 +1,7 @@
 """status: the board of a factory, in words, as JSON, or as an exit code for cron."""
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def _say(board: "Board", workspace: str, broker: str | None, *, brief: bool) -> 
     for pause in board.pauses:
         until = f" until {pause['until'].astimezone():%Y-%m-%d %H:%M%z}" if pause["until"] else ""
         why = printable(f"{pause['scope']} by {pause['actor']}{until}: {pause['why']}")
-        click.echo(_paint(f"  paused   {why}  →  {as_typed('shopfloor resume')} {printable(pause['scope'])}", "yellow"))
+        click.echo(_paint(f"  paused   {why}  →  {as_typed('shopfloor resume')} {shlex.quote(printable(pause['scope']))}", "yellow"))
     _say_attention(board, broker)
     _say_totals(board.totals)
 

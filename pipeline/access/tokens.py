@@ -13,6 +13,8 @@ from queues.database import Connection, transaction
 
 ROLES = ("submitter", "reviewer", "operator", "author", "reader", "admin")
 TOKEN_PREFIX = "shf_"  # noqa: S105 - what every token starts with
+LOG_IN = "unset SHOPFLOOR_TOKEN where it is set, for it goes before a login; then: shopfloor login"
+"""What to do about a token that proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def actor_of(conn: Connection, token: str) -> Actor:
     if row is None:
         raise Denied(
             "the token is unknown, expired or revoked, or its actor is disabled",
-            hint="shopfloor login, or check SHOPFLOOR_TOKEN",
+            hint=LOG_IN,
             code="denied.token",
         )
     return Actor(row[0], row[1], row[2], row[3], tuple(row[4]))

@@ -1,5 +1,6 @@
 """Publishing: contracts, cells and floors become immutable rows; what is published under a name and version never changes."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -154,8 +155,15 @@ def read_floor(path: Path | None) -> Floor:
     try:
         # Looked at before it is opened: a named pipe would wait for its writer for ever.
         if found.exists() and not found.is_file():
-            raise BadFloor(f"{found} is not a file", hint="check SHOPFLOOR_FLOOR")
+            raise BadFloor(f"{found} is not a file", hint=_how_to_name(found))
         return parse_floor(found.read_text(encoding="utf-8"), str(found))
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise BadFloor(f"{found} cannot be read: {why}", hint="check SHOPFLOOR_FLOOR") from None
+        raise BadFloor(f"{found} cannot be read: {why}", hint=_how_to_name(found)) from None
+
+
+def _how_to_name(path: Path) -> str:
+    """Return what to do about a floor file that is none: where its name came from, or how to get one to begin with."""
+    if os.environ.get("SHOPFLOOR_FLOOR") == str(path):
+        return "SHOPFLOOR_FLOOR names it: set it to another file, or unset it"
+    return f"looked in {Path.cwd()}; a file to begin with: shopfloor floor show > floor.yaml"

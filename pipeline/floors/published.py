@@ -1,5 +1,6 @@
 """Published contracts and floors, read for people. Nothing in this module changes anything."""
 
+import shlex
 from typing import Any
 from uuid import UUID
 
@@ -48,7 +49,7 @@ def contract_named(conn: Connection, workspace: UUID, wanted: str) -> tuple[dict
         there_are = ", ".join(row["version"] for row in rows)
         raise NotFound(
             f"contract {name} has no version {version[:20]!r}: there are {there_are}",
-            hint=f"shopfloor contract show {name}",
+            hint=f"shopfloor contract show {shlex.quote(name)}",
         )
     return found[0], parse_contract(found[0]["body"])
 

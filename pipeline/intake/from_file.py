@@ -37,7 +37,7 @@ def open_intake(
     with transaction(conn, workspace):
         row = conn.execute("SELECT id FROM pods WHERE workspace_id = %s AND name = %s", [workspace, flow.pod]).fetchone()
     if row is None:
-        raise NotFound(f"flow {flow.name} works in pod {flow.pod!r}, which this workspace does not have", hint="shopfloor floor apply")
+        raise NotFound(f"flow {flow.name} works in pod {flow.pod!r}, which this workspace does not have", hint="shopfloor floor apply FILE")
     return Intake(
         conn, store, workspace, published.id, published.floor, flow, row[0], SHAPES[flow.shape], _validator(flow, registry), submitter,
         doorbell, rejects, progress, max_rejects,
@@ -108,7 +108,7 @@ def refuse_unfit(wanted: FromFile, found: Report) -> None:
         raise BadInput(
             f"{found.rejected} of {found.rows} rows would be rejected; nothing was taken in. "
             f"First: line {first.line}, byte {first.byte_offset}{at}: {first.message} [{first.code}]",
-            hint="shopfloor intake FILE --dry-run --rejects rejects.jsonl lists them all",
+            hint="list them all: shopfloor intake FILE --dry-run --rejects rejects.jsonl",
             code="source.strict",
         )
 

@@ -149,7 +149,7 @@ def _still_open(conn: Connection, workspace: UUID, batch_id: UUID, seconds: floa
     what = ", ".join(f"{row['items']} {row['status']} in lane {row['lane']}" for row in unfinished)
     return Conflict(
         f"batch {batch_id} is still open after {seconds:g} s: {what or 'its intake is still reading'}",
-        hint=f"shopfloor status shows what blocks it; then wait again: shopfloor batch wait {batch_id}",
+        hint=f"what blocks it: shopfloor status   ·   wait again: shopfloor batch wait {batch_id}",
         code="batch.open",
     )
 

@@ -13,7 +13,7 @@ from contracts.errors import BadInput, Conflict, Denied, NotFound
 from contracts.lifecycle import Stage, State, move
 from contracts.proposals import ProposalState
 from pipeline.access.refusals import Refusals, explain
-from pipeline.access.tokens import token_sha256
+from pipeline.access.tokens import LOG_IN, token_sha256
 from queues.audit import record_audit
 from queues.board.dossier import decoded
 from queues.database import Connection, transaction
@@ -204,7 +204,7 @@ def _make_due(conn: Connection, one: Mapping[str, Any], *, by: str, note: str) -
 
 
 _REFUSALS: Refusals = {
-    "SF401": (Denied, "denied.token", "shopfloor login, or check SHOPFLOOR_TOKEN"),
+    "SF401": (Denied, "denied.token", LOG_IN),
     "SF403": (Denied, "denied.role", "ask an admin: shopfloor token new --actor NAME --role operator"),
     "SF404": (NotFound, "not_found", "shopfloor apply list"),
     "SF409": (Conflict, "apply.moved", "look again: shopfloor apply show {id}"),

@@ -17,7 +17,7 @@ from contracts.identity import new_id
 from contracts.lifecycle import APPROVE, REJECT, RETURN, Stage, State, lane_of
 from contracts.proposals import ClearanceState
 from pipeline.access.refusals import Refusals, explain
-from pipeline.access.tokens import token_sha256
+from pipeline.access.tokens import LOG_IN, token_sha256
 from queues.database import Connection, transaction
 from queues.marks import await_second_approval, lock_item
 from queues.mover import Planned, Route, perform
@@ -164,7 +164,7 @@ def after_decision(state: ClearanceState, adapter: str, note: str) -> Route:
 
 
 _REFUSALS: Refusals = {
-    "SF401": (Denied, "denied.token", "shopfloor login, or check SHOPFLOOR_TOKEN"),
+    "SF401": (Denied, "denied.token", LOG_IN),
     "SF403": (Denied, "denied.review", "ask somebody else who holds the role reviewer; see: shopfloor whoami"),
     "SF404": (NotFound, "not_found", "shopfloor review inbox"),
     "SF409": (Conflict, "review.stale", "look again: shopfloor review show {id}"),

@@ -103,7 +103,7 @@ class StageContext:
             return self._pins[cell]
         row = self.conn.execute(_PIN, {"cell": cell, "ours": self.registry.hashes_of(cell)}).fetchone()
         if row is None:
-            raise BadContract(f"no contract of cell {cell!r} is published", hint="shopfloor contract publish")
+            raise BadContract(f"no contract of cell {cell!r} is published", hint="shopfloor contract publish FOLDER")
         contract_id, is_ours = row
         if is_ours:  # a newer version of a cell that is not ours may be published at any time
             self._pins[cell] = contract_id

@@ -76,7 +76,7 @@ class Shop:
         if self.services is None or not self.settings.is_embedded:
             raise BadSetting(
                 f"SHOPFLOOR_DATABASE_URL_{role.upper()} is not set, and other database addresses are: every role has a login of its own",
-                hint=f"set SHOPFLOOR_DATABASE_URL_{role.upper()}; shopfloor settings names them all",
+                hint=f"set SHOPFLOOR_DATABASE_URL_{role.upper()}; see them all: shopfloor settings",
             )
         return self.services.database_url(schema.login(role), self.database)
 
@@ -118,7 +118,7 @@ def _check_server(conn: Connection, role: Role) -> None:
         raise Unavailable(f"the database is PostgreSQL {version}: expected {OLDEST_POSTGRES} or newer", code="unavailable.version")
     raise BadSetting(
         f"SHOPFLOOR_DATABASE_URL_{role.upper()} logs in as {user}: expected {schema.login(role)}, which may do what its role may and no more",
-        hint="shopfloor db migrate --make-roles makes the logins",
+        hint="make the logins: shopfloor db migrate --make-roles",
     )
 
 
@@ -153,7 +153,7 @@ def open_shop(settings: Settings | None = None, *, start: bool = True, acts: boo
     services = attach(data_dir)
     if services is None and settings.is_embedded:
         raise Unavailable(
-            f"nothing runs in {data_dir}", hint="shopfloor up   (or shopfloor demo to see it work)", code="unavailable.not_running"
+            f"nothing runs in {data_dir}", hint="shopfloor up   (or, to see it work: shopfloor demo)", code="unavailable.not_running"
         )
     return Shop(settings, services)
 

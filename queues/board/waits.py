@@ -111,23 +111,23 @@ def how_to_complete(*, is_stream: bool) -> str:
 
 def explain_dependency(conn: Connection, row: dict[str, Any]) -> Explanation:
     """Return which batch or other work has to end first."""
-    kind, _, name = row["waiting_on"].partition(" ")
-    batch = one_row(conn, _BATCH, name) if kind == "batch" else None
+    kind, _, batch_id = row["waiting_on"].partition(" ")
+    batch = one_row(conn, _BATCH, batch_id) if kind == "batch" else None
     if batch is None:
         return Explanation(f"waits for {row['waiting_on']} to end", "it starts when that has ended", None, ())
     if batch["state"] != "reading":
-        words = f"batch {name}, which it waited for, is {batch['state']}"
+        words = f"batch {batch_id}, which it waited for, is {batch['state']}"
         return Explanation(words, "the sweeper releases it within a second", None, ("shopfloor sweeper --once",))
     if batch["unread"]:
         return Explanation(
-            f"waits until batch {name} is complete: {batch['rows_read']} rows so far, and its intake has been gone for {format_duration(batch['seconds'])}",
+            f"waits until batch {batch_id} is complete: {batch['rows_read']} rows so far, and its intake has been gone for {format_duration(batch['seconds'])}",
             f"{how_to_complete(is_stream=batch['is_stream'])}; after ten minutes the batch is ended and what is in starts",
             None,
-            (f"shopfloor batch show {name}",),
+            (f"shopfloor batch show {batch_id}",),
         )
     return Explanation(
-        f"waits until batch {name} is complete: {batch['rows_read']} rows so far, the intake still reads",
+        f"waits until batch {batch_id} is complete: {batch['rows_read']} rows so far, the intake still reads",
         "the end of the intake releases it; an intake that died goes on when the same command is run again",
         None,
-        (f"shopfloor batch show {name}",),
+        (f"shopfloor batch show {batch_id}",),
     )

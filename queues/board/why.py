@@ -3,6 +3,7 @@
 One sentence for each reason of the lifecycle, from the same rows and predicates that claiming reads.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -132,7 +133,7 @@ def _list_pauses(row: dict[str, Any], holding: Sequence[Pause]) -> str:
 
 
 def _resumes(holding: Sequence[Pause]) -> tuple[str, ...]:
-    return tuple(f"shopfloor resume {scope}" for scope in dict.fromkeys(pause.scope for pause in holding))
+    return tuple(f"shopfloor resume {shlex.quote(scope)}" for scope in dict.fromkeys(pause.scope for pause in holding))
 
 
 def _backoff(_conn: Connection, row: dict[str, Any]) -> Explanation:

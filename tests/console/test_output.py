@@ -44,10 +44,11 @@ def test_hints_say_what_works_where_the_reader_stands(cli: Any, tmp_path: Path) 
     launcher = Path(__file__).parents[2] / "shopfloor"
     nowhere = {"SHOPFLOOR_DATA_DIR": str(tmp_path / "nowhere"), "PATH": "/usr/bin:/bin"}
     typed = cli("status", env=nowhere | {"_SHOPFLOOR_CALLED_AS": "./shopfloor"})
-    assert "  ./shopfloor up   (or ./shopfloor demo to see it work)" in typed.stderr, typed.stderr
+    assert "  ./shopfloor up   (or, to see it work: ./shopfloor demo)" in typed.stderr, typed.stderr
     usage = cli("up", "--help", env=nowhere | {"_SHOPFLOOR_CALLED_AS": "./shopfloor"}).stdout
     assert "Usage: ./shopfloor up [OPTIONS]" in usage
     assert "\n    ./shopfloor up --workers 4\n" in usage
+    assert "Start with: ./shopfloor demo" in cli("--help", env=nowhere | {"_SHOPFLOOR_CALLED_AS": "./shopfloor"}).stdout
     assert "  shopfloor up   (or" in cli("status", env=nowhere).stderr, "started by its entry point"
 
     on_path = tmp_path / "bin"

@@ -54,7 +54,7 @@ def refuse_other_bytes(head: bytes, *, name: str, is_named_gzip: bool) -> None:
         )
     for magic, (kind, command) in _PACKED.items():
         if head.startswith(magic):
-            hint = f"type: {command} FILE | shopfloor intake - …" if command else "export it as JSONL or CSV"
+            hint = f"type: {command} FILE | shopfloor intake - --flow FLOW" if command else "export it as JSONL or CSV"
             raise BadSource(f"{name} is {kind}: expected JSONL, a JSON array or CSV, plain or gzip", hint=hint)
     if is_named_gzip and any(byte < 9 or 13 < byte < 32 for byte in head[:512]):
         raise BadSource(f"{name} is named .gz and is neither gzip nor text", hint="type: gzip -t FILE; fetch it again")

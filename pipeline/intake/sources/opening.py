@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shlex
 import stat
 import sys
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def _refuse_irregular(mode: int, name: str) -> None:
         many = stat.S_ISDIR(mode)
         raise BadSource(
             f"{name} is {kind}: expected a regular file",
-            hint="give the files one by one" if many else f"to read a stream, type: shopfloor intake - < {name}",
+            hint="give the files one by one" if many else f"to read a stream, type: shopfloor intake - --flow FLOW < {shlex.quote(name)}",
         )
 
 
@@ -128,7 +129,7 @@ def _cannot_open(path: str, name: str, error: OSError | ValueError) -> BadSource
             return BadSource(f"{name} is a symbolic link to {target}, which does not exist")
         return BadSource(f"{name} does not exist", hint=f"looked in {printable(os.getcwd(), 200)}")
     if isinstance(error, PermissionError):
-        return BadSource(f"{name} may not be read by this user", hint=f"type: ls -l {name}; or pipe it in with -")
+        return BadSource(f"{name} may not be read by this user", hint=f"type: ls -l {shlex.quote(name)}; or pipe it in with -")
     if isinstance(error, OSError):
         if error.errno == errno.ELOOP:
             return BadSource(f"{name} is a symbolic link that leads back to itself")
