@@ -74,7 +74,9 @@ def find_artifact(conn: Connection, text: str, item_id: UUID | None = None) -> d
         raise NotFound(f"no artifact {printable(text)!r} in this workspace", hint="those of an item: shopfloor show ITEM")
     if len({row["sha256"] for row in rows}) > 1:
         raise BadInput(
-            f"several artifacts begin with {printable(text)!r}: expected one", hint="type more of its SHA-256", code="id.ambiguous"
+            f"several artifacts begin with {printable(text)!r}: expected one",
+            hint="type more of its SHA-256: shopfloor show ITEM",
+            code="id.ambiguous",
         )
     return rows[0]
 

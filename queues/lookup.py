@@ -87,7 +87,11 @@ def _meant(name: str, rows: Sequence[_Row], *, exact: bool) -> Found | Shopfloor
         found = [row for row in rows if row.way == way]
         if len({row.order_id for row in found}) > 1:
             many = f"{len(found)} or more" if len(found) == _SPREAD else str(len(found))
-            return BadInput(f"{many} items start with {printable(name)!r}: expected one", hint="type more of its id", code="id.ambiguous")
+            return BadInput(
+                f"{many} items start with {printable(name)!r}: expected one",
+                hint="type more of its id: shopfloor items",
+                code="id.ambiguous",
+            )
         if found:
             return Found(*found[-1][1:4])
     found = [row for row in rows if row.way == "subject"]

@@ -118,8 +118,8 @@ class Road:
 
     def close(self) -> None:
         """Retire the inline workers."""
-        for worker in self._workers.values():
-            worker.close()
+        while self._workers:
+            self._workers.popitem()[1].close()
 
 
 @dataclass(frozen=True)

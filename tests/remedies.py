@@ -12,7 +12,7 @@ ROOMS = ("contracts", "queues", "artifacts", "workcells", "pipeline", "console")
 _CALL = re.compile(r"(?<![\w./-])(?:\./)?shopfloor ([a-z]+)")
 NOT_COMMANDS = {"as", "does", "is", "keeps", "knows", "needs", "schema", "that", "where", "wrote"}
 """Words that follow our name in a sentence."""
-_END = re.compile(r"\n|  |`|, |; |\. |\)| · | → |: |$")
+END = re.compile(r"\n|  |`|, |; |\. |\)| · | → |: |$")
 """What may follow a command: the end of a line, two blanks, or punctuation. Words alone would be read as its arguments."""
 _VALUE = re.compile(r"\{([^{}]*)\}")
 
@@ -110,7 +110,7 @@ def _remedies(text: Text) -> Iterator[Remedy]:
         if match[1] in NOT_COMMANDS:
             continue
         rest = text.text[match.start() :]
-        end = _END.search(_VALUE.sub(lambda value: "x" * len(value[0]), rest))
+        end = END.search(_VALUE.sub(lambda value: "x" * len(value[0]), rest))
         assert end is not None
         yield Remedy(
             text.place,

@@ -165,7 +165,7 @@ def _tell(found: dict[str, Any]) -> None:
     if found["is_unread"]:
         from queues.board.waits import how_to_complete
 
-        click.echo(f"  its intake is gone: {how_to_complete(is_stream=found['is_stream'])}; after ten minutes the batch is ended")
+        say(f"  its intake is gone: {how_to_complete(is_stream=found['is_stream'])}; after ten minutes the batch is ended")
     if found["error"]:
         click.echo(f"  ended early: {printable(found['error'])}")
     click.echo(

@@ -103,7 +103,9 @@ class Shop:
         wanted = name or self.settings.workspace
         row = conn.execute("SELECT workspace_named(%s)", [wanted]).fetchone()
         if row is None or row[0] is None:
-            raise NotFound(f"no workspace named {wanted!r}", hint="check SHOPFLOOR_WORKSPACE; `shopfloor up` makes the workspace main")
+            raise NotFound(
+                f"no workspace named {wanted!r}", hint="check SHOPFLOOR_WORKSPACE; or make a workspace of that name: shopfloor up"
+            )
         found: UUID = row[0]
         return found
 

@@ -196,7 +196,7 @@ def load(**given: Any) -> Settings:
         try:
             found[one.name] = one.metadata["read"](text)
         except _Unfit as why:
-            raise BadSetting(f"{name} {why}", hint="see: shopfloor settings") from None
+            raise BadSetting(f"{name} {why}", hint=f"what it is for: unset {name}; shopfloor settings") from None
     return Settings(**found, **given)
 
 
@@ -204,7 +204,7 @@ def _nearest(name: str) -> str:
     import difflib  # here: it is needed for this message alone
 
     near = difflib.get_close_matches(name, [*KNOWN, *ELSEWHERE], 1)
-    return f"did you mean {near[0]}?" if near else "see: shopfloor settings"
+    return f"did you mean {near[0]}?" if near else f"those that there are: unset {name}; shopfloor settings"
 
 
 def described(settings: Settings) -> list[dict[str, Any]]:

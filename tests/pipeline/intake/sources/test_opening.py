@@ -46,7 +46,7 @@ def test_directories_pipes_sockets_and_devices_are_refused_and_never_waited_for(
     assert "is a named pipe" in refusal(pipe).message
     assert "is a named pipe" in refusal(link).message
     assert "is a device" in refusal("/dev/zero").message
-    assert "shopfloor intake - <" in refusal("/dev/null").hint
+    assert "shopfloor intake - --flow FLOW <" in refusal("/dev/null").hint
 
 
 def test_a_symbolic_link_is_followed_to_a_file_and_nowhere_else(tmp_path: Path) -> None:
