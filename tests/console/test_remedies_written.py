@@ -27,9 +27,10 @@ WORDS = {"latest", "list"}
 """Lower-case words that a command takes where an id or a name is expected."""
 FOREIGN = {"--config-file", "--format", "--paginate", "--jq", "--system", "--uid"}
 """Options of other programs."""
-STEERING = ("requeue", "rework", "cancel", "dead replay", "dead prune")
-ANSWERS = ("review approve", "review reject", "review rework")
-WHY = {"rework": "why", "review reject": "reason", "review rework": "reason", "pause": "why"}
+TAKE = {name: {one.name for one in command.params} for name, command in commands.every() if not isinstance(command, click.Group)}
+STEERING = [name for name, words in TAKE.items() if {"items", "yes"} <= words]
+ANSWERS = [name for name, words in TAKE.items() if {"proposals", "yes"} <= words]
+WHY = {"rework": "why", "withdraw": "why", "pause": "why", "review reject": "reason", "review rework": "reason"}
 """Commands that click does not know to need an option."""
 
 
@@ -47,12 +48,7 @@ def typed(remedy: Remedy) -> str:
 
 def missing(words: list[str], context: click.Context) -> Iterator[str]:
     """Yield what a command would refuse although it parses."""
-    path = (
-        [context.info_name or ""]
-        if context.parent is None or context.parent.parent is None
-        else [context.parent.info_name or "", context.info_name or ""]
-    )
-    name, said = " ".join(path), context.params
+    name, said = context.command_path.removeprefix("shopfloor "), context.params
     named = next((said[one] for one in ("items", "proposals") if one in said), None)
     if named is not None and not named:
         if not any(value for key, value in said.items() if key not in ("why", "yes", "dry_run", "stagger", "reason")):
@@ -107,7 +103,8 @@ def test_every_option_in_a_text_is_one_of_a_command() -> None:
 def test_a_filter_that_picks_something_needs_a_word_more(road: Road, admin: Connection, cli: Any) -> None:
     buried(road, admin, 1)
     for name in STEERING:
-        refused = cli(*name.split(), "--lane", "cell.issue_review", "--why", "x")
+        by_filter = ("--lane", "cell.issue_review") if "lane" in TAKE[name] else ("--batch", "latest")
+        refused = cli(*name.split(), *by_filter, "--why", "x")
         assert (refused.exit_code, "say --yes, or look first with --dry-run" in refused.stderr) == (2, True), refused.stderr
 
 
@@ -125,6 +122,12 @@ def test_what_a_remedy_is_held_to_is_what_the_command_demands(words: list[str], 
     assert list(missing(words, context))
     refused = cli(*words)
     assert refused.exit_code == 2, refused.stderr
+
+
+@pytest.mark.parametrize("name", sorted({*STEERING, *ANSWERS} - WHY.keys()))
+def test_an_id_is_enough_for_the_other_commands_that_act_on_several(name: str, cli: Any) -> None:
+    unknown = cli(*name.split(), ID)
+    assert unknown.exit_code == 3, f"it may belong into WHY: {unknown.stderr}"
 
 
 def test_folders_that_examples_and_hints_name_are_there() -> None:
