@@ -98,7 +98,7 @@ def _meant(name: str, rows: Sequence[_Row], *, exact: bool) -> Found | Shopfloor
     if not found:
         return NotFound(
             f"no item, order or subject {printable(name)!r} in this workspace",
-            hint="in progress: shopfloor items   ·   ended: shopfloor items --archived",
+            hint="shopfloor items   ·   what has ended: shopfloor items --archived",
         )
     several = [row for row in found if row.is_open]
     if exact and len(several) > 1:
