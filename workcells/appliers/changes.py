@@ -67,20 +67,20 @@ class Change:
     comment: str | None = None
 
     def after(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return state, state_reason and labels as they are once the change is made to an issue with `facts`."""
-        state, reason = facts["state"], facts["state_reason"]
-        plain = facts["kind"] == "pull_request"  # pull requests carry no reason
-        if self.state == "closed":
-            reason = self.state_reason or (reason if state == "closed" or plain else "completed")
-            state = "closed"
-        elif self.state == "open" and state != "open":
-            state, reason = "open", None if plain else "reopened"
+        """Return state, state_reason and labels as they are once the change is made to an issue with `facts`.
+
+        What the payload does not name stays as it is: nobody has approved anything else. A target may add a reason of its own.
+        """
         gone = {name.casefold() for name in self.remove}
         labels = [name for name in facts["labels"] if name.casefold() not in gone]
         there = {name.casefold() for name in labels}
         labels += [name for name in self.add if name.casefold() not in there]
         unsorted = labels == facts["labels"]  # nothing to change, so their order is not ours to change either
-        return {"state": state, "state_reason": reason, "labels": labels if unsorted else sorted(labels)}
+        return {
+            "state": self.state or facts["state"],
+            "state_reason": self.state_reason or facts["state_reason"],
+            "labels": labels if unsorted else sorted(labels),
+        }
 
     def moves(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return what `after` holds and `facts` does not."""

