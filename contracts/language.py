@@ -52,7 +52,7 @@ class CellSource:
     """`cell.py`; None for a cell that is a contract and a soul alone."""
     examples: tuple[Example, ...]
     sha256: str
-    """Over the names and bytes of all files, so that any change of a cell is a change of this."""
+    """Over the names and bytes of soul and code: with the contract's own hash, all that decides what the cell does."""
     warnings: tuple[str, ...]
     """Files that nothing reads, a line each."""
 
@@ -72,7 +72,7 @@ def load_cell_folder(folder: Path) -> CellSource:
         soul_text=_soul(folder, files),
         code_path=folder / "cell.py" if "cell.py" in files else None,
         examples=examples,
-        sha256=digest({name: sha256_hex(content) for name, content in files.items()}),
+        sha256=digest({name: sha256_hex(content) for name, content in files.items() if name == "soul.md" or name.endswith(".py")}),
         warnings=tuple(f"{folder / name}: nothing reads this file" for name in files if not _is_read(name)),
     )
 

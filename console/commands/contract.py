@@ -26,7 +26,7 @@ def contract() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @formats()
 def check(folder: Path, form: str) -> None:
-    """Check a cell's folder: contract, soul, code, and that every example gives the expected result.
+    """Check a cell's folder: contract, soul, code, that every example gives the expected result, and that the gate passes it.
 
     Runs the cell's code, and needs no database. Exit 2 when the folder cannot be used, 1 when an example differs.
 
@@ -47,7 +47,9 @@ def check(folder: Path, form: str) -> None:
                 "contract": cell.contract.key,
                 "sha256": cell.contract.sha256,
                 "source_sha256": cell.source.sha256,
-                "examples": [{"name": one.name, "expects": one.kind, "passed": not one.why, "why": one.why} for one in tried],
+                "examples": [
+                    {"name": one.name, "expects": one.kind, "passed": not one.why, "why": one.why, "note": one.note} for one in tried
+                ],
                 "warnings": cell.source.warnings,
             }
         )
@@ -58,6 +60,9 @@ def check(folder: Path, form: str) -> None:
             click.secho(f"  example {printable(one.name)}:", fg="red")
             for line in one.why.splitlines():
                 click.echo(f"    {printable(line)}")
+        for one in tried:
+            if one.note:
+                click.echo(f"  example {printable(one.name)}: {printable(one.note)}")
         passed = f"{len(tried) - len(wrong)} of {len(tried)} examples passed" if tried else "no examples found"
         click.echo(f"  {passed}")
     for warning in cell.source.warnings:
@@ -90,7 +95,7 @@ def publish(folder: Path, dry_run: bool, form: str) -> None:
     cell = load_cell(folder)
     with session(Role.OPERATE, needs="author") as open_session:
         if dry_run:
-            new = published_id(open_session.conn, cell.contract) is None
+            new = published_id(open_session.conn, cell) is None
         else:
             new = publish_cell(open_session.conn, cell, by=open_session.actor)
     if form == "json":
@@ -119,7 +124,7 @@ def list_(limit: int, form: str) -> None:
     with session(Role.READ) as open_session:
         found = contracts(open_session.conn, open_session.workspace)[:limit]
     rows = [{name: value for name, value in row.items() if name != "body"} for row in found]
-    columns = ["name", "version", "on_the_line", "sha256", "published_at", "published_by", "sources"]
+    columns = ["name", "version", "on_the_line", "sha256", "published_at", "published_by"]
     if form == "text":
         rows = [row | {"sha256": row["sha256"][:_SHOWN_SHA]} for row in rows]
     listing(form, rows, name="contracts", columns=columns, empty="no contract is published; see: shopfloor up")

@@ -6,6 +6,7 @@ from contracts.errors import BadInput
 from contracts.floor import Floor
 from contracts.lifecycle import CLAIMABLE_STAGES, Role, Stage, stage_of
 from pipeline.floors.publish import published_floor
+from pipeline.floors.published import as_published
 from pipeline.startup.appliers import opened
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import load_registry
@@ -28,6 +29,7 @@ def staff(shop: Shop, lanes: str) -> Worker:
     registry = load_registry()
     with shop.connect(role, name="staffing") as conn:
         floors = floors_in_force(conn)
+        runs = as_published(conn, registry)
     named = sorted({lane for floor in floors for lane in lanes_of(floor, role)})
     # A floor may name a cell that is not here any more: its items say so one by one, and the other lanes are served.
     known = [lane for lane in named if stage_of(lane) is not Stage.WORKCELL or lane.removeprefix("cell.") in registry.by_name]
@@ -40,8 +42,8 @@ def staff(shop: Shop, lanes: str) -> Worker:
             _check(lane, role, known, registry)
     if role is Role.APPLY:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        return Worker(shop, role, wanted, registry, opened(shop, (lane.removeprefix("apply.") for lane in wanted)))
-    return Worker(shop, role, wanted, registry)
+        return Worker(shop, role, wanted, runs, opened(shop, (lane.removeprefix("apply.") for lane in wanted)))
+    return Worker(shop, role, wanted, runs)
 
 
 def _check(lane: str, role: Role, known: list[str], registry: Registry) -> None:

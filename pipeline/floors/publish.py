@@ -7,10 +7,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
+from contracts.compatibility import breaking_changes, predecessor
 from contracts.errors import BadContract, BadFloor, NotFound
 from contracts.floor import Floor, parse_floor
 from contracts.identity import new_id
-from contracts.language import Contract
+from contracts.language import Contract, parse_contract
 from pipeline.floors.check import check_floor
 from queues.audit import record_audit
 from queues.database import Connection, now, transaction
@@ -31,10 +32,19 @@ class PublishedFloor:
 class _PublishedContract(NamedTuple):
     id: int
     sha256: bytes
+    source_sha256: bytes | None
+    """Of the code and soul; None for a contract without a cell."""
 
 
 _LOCK_CONTRACTS = "SELECT pg_advisory_xact_lock(hashtext('shopfloor.contracts'))"
-_FIND_CONTRACT = "SELECT id, sha256 FROM contracts WHERE name = %s AND version = %s"
+_FIND_CONTRACT = """
+SELECT k.id, k.sha256, c.source_sha256
+  FROM contracts k
+  LEFT JOIN cells c ON c.contract_id = k.id
+ WHERE k.name = %s
+   AND k.version = %s
+"""
+_OTHER_VERSIONS = "SELECT body FROM contracts WHERE name = %s"
 _INSERT_CONTRACT = """
 INSERT INTO contracts (name, version, sha256, body, published_by)
 VALUES (%s, %s, %s, %s, %s)
@@ -48,14 +58,14 @@ VALUES (%s, %s, %s)
 
 
 def publish_cell(conn: Connection, cell: Cell, *, by: str) -> bool:
-    """Store a cell's contract and soul; return False when they were there already.
+    """Store a cell's contract and soul, with the hash of its code; return False when they were there already.
 
-    Raises BadContract when the version was published with other content: raise its version.
+    Raises BadContract when the version was published with other content, or claims to be compatible with one that it breaks.
     """
     contract = cell.contract
     with transaction(conn, None):
         conn.execute(_LOCK_CONTRACTS)
-        contract_id = published_id(conn, contract)
+        contract_id = published_id(conn, cell)
         is_new = contract_id is None
         if contract_id is None:
             values = [contract.name, str(contract.version), bytes.fromhex(contract.sha256), contract.body, by]
@@ -66,20 +76,46 @@ def publish_cell(conn: Connection, cell: Cell, *, by: str) -> bool:
     return is_new
 
 
-def published_id(conn: Connection, contract: Contract) -> int | None:
-    """Return the id of this very contract, None when its version was never published.
+def published_id(conn: Connection, cell: Cell) -> int | None:
+    """Return the id of this very contract, None when its version was never published and may be.
 
-    Raises BadContract when the version was published with other content.
+    Raises BadContract when the version was published with another contract, soul or code, or breaks the one before it.
     """
+    contract = cell.contract
     with conn.cursor(row_factory=class_row(_PublishedContract)) as cursor:
         row = cursor.execute(_FIND_CONTRACT, [contract.name, str(contract.version)]).fetchone()
-    if row is not None and row.sha256 != bytes.fromhex(contract.sha256):
-        raise BadContract(
-            f"contract {contract.key} is published with other content: published versions never change",
-            hint=f"raise `version` in {contract.name}/contract.yaml",
-            code="contract.published",
-        )
-    return row.id if row is not None else None
+    if row is None:
+        _refuse_breaking(conn, contract)
+        return None
+    if row.sha256 != bytes.fromhex(contract.sha256):
+        raise _published(contract, "other content")
+    if row.source_sha256 not in (None, bytes.fromhex(cell.source.sha256)):
+        raise _published(contract, "another soul or other code")
+    return row.id
+
+
+def _published(contract: Contract, other: str) -> BadContract:
+    return BadContract(
+        f"contract {contract.key} is published with {other}: published versions never change",
+        hint=f"raise `version` in {contract.name}/contract.yaml",
+        code="contract.published",
+    )
+
+
+def _refuse_breaking(conn: Connection, contract: Contract) -> None:
+    """Raise BadContract when a version breaks the newest one that it claims to be compatible with."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        bodies = cursor.execute(_OTHER_VERSIONS, [contract.name]).fetchall()
+    others = {other.version: other for other in map(parse_contract, bodies)}
+    before = predecessor(contract.version, others)
+    if before is None or not (changes := breaking_changes(others[before], contract)):
+        return
+    next_one = f"{contract.version.major + 1}.0.0" if contract.version.major else f"0.{contract.version.minor + 1}.0"
+    raise BadContract(
+        f"contract {contract.key} breaks {contract.name}@{before}: {'; '.join(changes)}",
+        hint=f"make it `version: {next_one}`, or take the change back",
+        code="contract.breaking",
+    )
 
 
 _LOCK_FLOORS = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"

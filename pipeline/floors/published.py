@@ -4,11 +4,15 @@ import shlex
 from typing import Any
 from uuid import UUID
 
+import structlog
 from psycopg.rows import dict_row
 from contracts.errors import BadInput, NotFound
 from contracts.language import Contract, Version, parse_contract
 from queues.database import Connection, transaction
 from queues.floors import newest_floors
+from workcells.registry import Registry
+
+log = structlog.get_logger()
 
 _CONTRACTS = """
 SELECT k.name,
@@ -16,7 +20,6 @@ SELECT k.name,
        encode(k.sha256, 'hex') AS sha256,
        k.published_at,
        k.published_by,
-       (SELECT count(*) FROM cells c WHERE c.contract_id = k.id) AS sources,
        (SELECT count(*) FROM queue q WHERE q.contract_id = k.id) AS on_the_line,
        k.body
   FROM contracts k
@@ -28,12 +31,37 @@ _PREFIX_CHARS = 4
 def contracts(conn: Connection, workspace: UUID, name: str | None = None) -> list[dict[str, Any]]:
     """Return the published contracts by name, each name's newest version first.
 
-    Each with how many sources it had, and how many items in progress in the workspace are pinned to it.
+    Each with how many items in progress in the workspace are pinned to it.
     """
     with transaction(conn, workspace), conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_CONTRACTS, {"name": name}).fetchall()
     rows.sort(key=lambda row: _order(row["version"]), reverse=True)
     return sorted(rows, key=lambda row: str(row["name"]))
+
+
+_PUBLISHED_CODE = """
+SELECT k.sha256, c.source_sha256
+  FROM contracts k
+  JOIN cells c ON c.contract_id = k.id
+ WHERE k.sha256 = ANY(%s)
+"""
+
+
+def as_published(conn: Connection, registry: Registry) -> Registry:
+    """Return the cells without those whose soul or code is not what was published under their version, each said in the log.
+
+    Their items wait for a worker that has the published code.
+    """
+    published: dict[bytes, bytes] = dict(conn.execute(_PUBLISHED_CODE, [registry.hashes]).fetchall())
+    kept = []
+    for cell in registry.by_sha256.values():
+        source = published.get(bytes.fromhex(cell.contract.sha256))
+        if source is None or source == bytes.fromhex(cell.source.sha256):
+            kept.append(cell)
+            continue
+        hint = f"raise `version` in {cell.source.folder / 'contract.yaml'} and publish it, or bring the published code back"
+        log.error("cell.other_code", cell=cell.contract.key, hint=hint)
+    return Registry(kept)
 
 
 def contract_named(conn: Connection, workspace: UUID, wanted: str) -> tuple[dict[str, Any], Contract]:

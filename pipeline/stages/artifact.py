@@ -6,9 +6,10 @@ from artifacts.blobs import storage_of
 from artifacts.shelf import Artifact, EvidenceRow, Input
 from contracts.attempts import Cause
 from contracts.canonical import canonical
+from contracts.gate import contract_findings
 from contracts.identity import new_id
 from contracts.lifecycle import Stage
-from contracts.nouns import Citation, Finding, Proposal
+from contracts.nouns import Citation
 from pipeline.stages.context import StageContext
 from pipeline.stages.products import finding_row
 from pipeline.stages.work import Product, Step, Work, onward
@@ -22,21 +23,7 @@ def step(context: StageContext, works: Sequence[Work]) -> list[Step]:
 def _check(context: StageContext, work: Work) -> Step:
     product, contract, claimed = work.product, context.contract(work), work.claimed
     assert product is not None
-    findings = list(contract.output_findings(product.value))
-    if len(product.value_bytes) > contract.max_bytes:
-        findings.append(
-            Finding(code="contract.bytes", message=f"expected at most {contract.max_bytes} bytes, got {len(product.value_bytes)}")
-        )
-    if isinstance(product.outcome, Proposal):
-        findings += contract.action_findings(
-            product.outcome.action.name, product.outcome.action.payload, product.outcome.action.precondition
-        )
-    if contract.evidence_required and not product.evidence:
-        findings.append(Finding(code="contract.evidence", message="expected at least one piece of evidence, got none"))
-    for no, piece in enumerate(product.evidence):
-        if piece.source.kind not in contract.evidence_sources:
-            message = f"may cite {' or '.join(contract.evidence_sources)}, got {piece.source.kind}"
-            findings.append(Finding(code="contract.evidence_source", message=message, place=f"/evidence/{no}"))
+    findings = contract_findings(contract, product.outcome, len(product.value_bytes))
     if findings:
         return onward(
             work,

@@ -9,13 +9,12 @@ from artifacts.blobs import storage_of
 from artifacts.shelf import Artifact, Body, ProposalRow, Record, Verdict
 from contracts.attempts import Cause
 from contracts.canonical import canonical
-from contracts.contract import Uncertainty
+from contracts.contract import Contract
 from contracts.envelope import ENVELOPE_KIND, seal
-from contracts.errors import ExpressionFailed
+from contracts.gate import Failed, Item, run_checks
 from contracts.identity import new_id
-from contracts.language import Check, Contract
 from contracts.lifecycle import CLEAR, Stage, Wait, lane_of
-from contracts.nouns import Citation, Finding, Outcome, Proposal
+from contracts.nouns import Proposal
 from pipeline.stages.context import StageContext
 from pipeline.stages.products import finding_row
 from pipeline.stages.tools import read_subjects
@@ -25,6 +24,8 @@ from queues.database import transaction
 _DAYS_OPEN = 90
 """A proposal that nobody answered for this long expires and is redone."""
 
+Subjects = dict[tuple[UUID, str], dict[str, dict[str, Any]]]
+"""By workspace and flow, then by key."""
 
 _DRIFTED = """
 SELECT p.item_id, p.precondition_sha256,
@@ -56,7 +57,7 @@ def _drifted(context: StageContext, works: Sequence[Work]) -> Mapping[tuple[UUID
     return {(item, precondition): message for item, precondition, message in rows}
 
 
-def _cited_subjects(context: StageContext, works: Sequence[Work]) -> Mapping[tuple[UUID, str, str], dict[str, Any]]:
+def _cited_subjects(context: StageContext, works: Sequence[Work]) -> Subjects:
     """Load every other subject that evidence names, a statement for each workspace and flow."""
     wanted: dict[tuple[UUID, str], set[str]] = {}
     for work in works:
@@ -64,38 +65,28 @@ def _cited_subjects(context: StageContext, works: Sequence[Work]) -> Mapping[tup
         for piece in work.product.evidence:
             if piece.source.subject != work.claimed.subject_key:
                 wanted.setdefault((work.claimed.workspace_id, work.claimed.flow), set()).add(piece.source.subject)
-    found = {}
+    found: Subjects = {}
     for (workspace, flow), keys in wanted.items():
         with transaction(context.conn, workspace):
-            for subject in read_subjects(context.conn, workspace, flow, sorted(keys)):
-                found[workspace, flow, subject["key"]] = subject
+            subjects = read_subjects(context.conn, workspace, flow, sorted(keys))
+        found[workspace, flow] = {subject["key"]: subject for subject in subjects}
     return found
 
 
 def _judge(
-    context: StageContext, work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]], drifted: Mapping[tuple[UUID, bytes], str]
+    context: StageContext, work: Work, subjects: Subjects, drifted: Mapping[tuple[UUID, bytes], str]
 ) -> Step:  # fmt: skip
     contract, product, claimed = context.contract(work), work.product, work.claimed
     assert product is not None
     assert work.contract_id is not None
-    failed: list[tuple[Finding, str]] = []
-    checks = []
-    values = {"item": work.payload, "output": product.value, "as_of": work.as_of}
-    all_hold = contract.rules_hold(values)
-    for check in contract.qa:
-        if check.kind == "schema":
-            # The artifact stage held these very bytes to the same schema; an item claimed here is checked again.
-            found = [] if product.is_checked else [(finding, "rework") for finding in contract.output_findings(product.value)]
-        elif check.kind == "evidence":
-            found = [(finding, "rework") for finding in _unresolved(work, subjects)]
-        else:
-            found = [] if all_hold else _broken(check, values)
-        checks.append({"check": check.name, "passed": not found, "findings": [finding.model_dump() for finding, _ in found]})
-        failed += found
-    if contract.uncertainty is not None:
-        found = _doubts(contract.uncertainty, product.outcome)
-        checks.append({"check": "uncertainty", "passed": not found, "findings": [finding.model_dump() for finding, _ in found]})
-        failed += found
+    known = subjects.get((claimed.workspace_id, claimed.flow), {})
+    item = Item(claimed.subject_key, claimed.revision, work.payload, work.as_of)
+    checked = run_checks(contract, product.outcome, item, known, is_form_checked=product.is_checked)
+    failed = [one for check in checked for one in check.failed]
+    checks = [
+        {"check": check.name, "passed": not check.failed, "findings": [one.finding.model_dump() for one in check.failed]}
+        for check in checked
+    ]
     body = canonical({"contract": contract.key, "artifact": product.value_sha256.hex(), "as_of": work.as_of, "checks": checks})
     verdict = Verdict(
         work.item_id, new_id(claimed.moved_at), claimed.workspace_id, work.fence, work.contract_id, product.value_sha256, not failed, body
@@ -107,55 +98,16 @@ def _judge(
     return onward(work, Stage.ARCHIVE, Stage.ARCHIVE.value, finding=_finding_of(product.value), records=[verdict])
 
 
-def _doubts(uncertainty: Uncertainty, outcome: Outcome) -> list[tuple[Finding, str]]:
-    """Return a finding when the cell is less sure of its work than its contract lets pass."""
-    confidence = getattr(outcome, "confidence", 1.0)
-    if confidence >= uncertainty.below:
-        return []
-    finding = Finding(code="qa.uncertain", message=f"its confidence is {confidence:g}, below {uncertainty.below:g}")
-    return [(finding, "refuse" if uncertainty.then == "refuse" else "person")]
-
-
-def _broken(check: Check, values: Mapping[str, Any]) -> list[tuple[Finding, str]]:
-    """Return a rule's finding when it does not hold. A rule without an answer fails closed: a person looks."""
-    try:
-        return [] if check.holds(values) else [(Finding(code=check.code, message=check.message), check.on_fail)]
-    except ExpressionFailed as error:
-        return [(Finding(code=check.code, message=f"the rule has no answer: {error.message}"[:300]), "person")]
-
-
-def _failed(work: Work, verdict: Verdict, failed: Sequence[tuple[Finding, str]]) -> Step:
+def _failed(work: Work, verdict: Verdict, failed: Sequence[Failed]) -> Step:
     """Return the strictest way that a failed check asks for: refuse before a person, a person before rework."""
-    ways = {on_fail for _, on_fail in failed}
-    first = failed[0][0]
-    records: list[Record] = [verdict, *(finding_row(work, finding) for finding, _ in failed)]
+    ways = {one.on_fail for one in failed}
+    first = failed[0].finding
+    records: list[Record] = [verdict, *(finding_row(work, one.finding) for one in failed)]
     if "refuse" in ways:
         return stay(work, "refuse", note=f"{first.code}: {first.message}"[:300], finding=first.code, records=records)
     if "person" in ways:
         return stay(work, "escalate", note=first.code, wait=Wait.HUMAN, waiting_on=f"a person: {first.message}"[:200], records=records)
     return onward(work, Stage.REWORK, Stage.REWORK.value, cause=Cause.QA, note=first.code, records=records)
-
-
-def _unresolved(work: Work, subjects: Mapping[tuple[UUID, str, str], dict[str, Any]]) -> list[Finding]:
-    """Return a finding for each piece of evidence that does not say what its source says."""
-    findings = []
-    assert work.product is not None
-    claimed = work.claimed
-    for no, piece in enumerate(work.product.evidence):
-        source, place = piece.source, f"/evidence/{no}"
-        own = source.subject == claimed.subject_key
-        subject = work.payload if own else subjects.get((claimed.workspace_id, claimed.flow, source.subject))
-        if subject is None:
-            findings.append(Finding(code="evidence.unknown_source", message=f"no item {source.subject[:80]!r} is known", place=place))
-        elif isinstance(source, Citation):
-            known = claimed.revision if own else subject["revision"]
-            if known != source.revision:
-                findings.append(Finding(code="evidence.stale", message=f"cites revision {source.revision}, known is {known}", place=place))
-        elif str(subject.get(source.field) or "")[source.start : source.end] != source.text:
-            findings.append(
-                Finding(code="evidence.misquote", message=f"the text is not at {source.field}[{source.start}:{source.end}]", place=place)
-            )
-    return findings
 
 
 def _propose(

@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+from console.benchmarks.reference import write_file
 from tests.chaos.account import violations
 from tests.chaos.cells import contract_of, put_in_force, serving
 from tests.chaos.plant import FLOOR, Plant
@@ -108,3 +109,16 @@ def test_what_the_old_release_left_waits_for_its_code_and_says_so(plant: Plant, 
     assert Counter(plant.rows(_SAID)) == {("1.0.0", True): 30, ("2.0.0", True): 30}
     assert plant.count("SELECT count(*) FROM moves m JOIN legal_moves l ON l.number = m.legal WHERE l.move IN ('retry', 'bury')") == 0
     assert violations(plant.admin) == []
+
+
+def test_code_that_is_not_what_was_published_is_not_run(plant: Plant, tmp_path: Path) -> None:
+    with plant.admin.transaction():  # as if the file had been edited after its version was published
+        plant.admin.execute("SET LOCAL session_replication_role = replica")
+        plant.admin.execute("UPDATE cells SET source_sha256 = sha256('other')")
+    worker = plant.hire("propose", "worker", "--lanes", "propose")
+    plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 3), "reference")
+    plant.until(lambda: plant.states() == {"workcell/ready": 3}, seconds=30, what="waiting for the published code")
+    told = worker.log.read_text()
+    assert "cell.other_code" in told
+    assert "raise `version` in" in told
+    assert "no live worker of lane cell.reference has the code" in plant.run("why", "1").stdout

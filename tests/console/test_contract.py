@@ -52,6 +52,84 @@ def test_an_example_that_comes_out_otherwise_is_shown_with_the_difference(cli: A
     assert "1 of" in done.stderr
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A cell with one example, whose output quotes its item and has to be sure of it."""
+    made = tmp_path / "small"
+    (made / "examples").mkdir(parents=True)
+    (made / "soul.md").write_text("I quote.")
+    (made / "contract.yaml").write_text(SMALL)
+    (made / "cell.py").write_text(QUOTES)
+    item = {"id": "a-1", "body": "it crashed"}
+    (made / "examples" / "one.in.json").write_text(json.dumps({"item": item}))
+    return made
+
+
+SMALL = """
+contract: small
+version: 1.0.0
+summary: Quotes.
+takes:
+  name: small_row@1
+  schema: {type: object, additionalProperties: false, required: [id, body], properties: {id: {type: string}, body: {type: string}}}
+gives:
+  name: small_note@1
+  schema: {type: object, additionalProperties: false, required: [note], properties: {note: {type: string}}}
+evidence: {required: true, sources: [quote]}
+limits: {seconds: 30, bytes: 40}
+uncertainty: {below: 0.5, then: refuse}
+qa:
+  - {check: schema}
+  - {check: evidence}
+  - {check: rule, name: said, code: small.silent, message: it says nothing, expr: "output.note != ''"}
+"""
+QUOTES = """
+import json
+from pathlib import Path
+from workcells.api import Draft, cell
+
+EXPECTED = json.loads((Path(__file__).parent / "examples" / "one.out.json").read_text())
+
+@cell
+def small(item, bench):
+    return Draft(**{key: part for key, part in EXPECTED.items() if key != "outcome"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"text": "crashes"}, "evidence.misquote /evidence/0: the text is not at body[3:10] (check evidence)"),
+        ({"subject": "a-2"}, "evidence.unknown_source /evidence/0: no item 'a-2' is known (check evidence)"),
+        ({"note": ""}, "small.silent : it says nothing (check said)"),
+        ({"note": "n" * 50}, "contract.bytes : expected at most 40 bytes, got 61"),
+        ({"evidence": []}, "contract.evidence : expected at least one piece of evidence, got none"),
+    ],
+)
+def test_an_example_that_the_gate_would_not_pass_fails(cli: Any, small: Path, changed: dict[str, Any], found: str) -> None:
+    write_expected(small)
+    passed = cli("contract", "check", str(small))
+    assert (passed.exit_code, "1 of 1 examples passed" in passed.stdout) == (0, True), passed.stdout
+    write_expected(small, **changed)
+    done = cli("contract", "check", str(small))
+    assert (done.exit_code, found in done.stdout) == (1, True), done.stdout
+
+
+def write_expected(folder: Path, **changed: Any) -> None:
+    """Write what the example expects, and the cell gives."""
+    quote = {"kind": "quote", "subject": "a-1", "field": "body", "start": 3, "end": 10, "text": "crashed"}
+    quote |= {name: part for name, part in changed.items() if name in quote}
+    evidence = changed.get("evidence", [{"claim": "it says so", "stance": "supports", "confidence": 0.9, "source": quote}])
+    outcome = {"outcome": "draft", "value": {"note": changed.get("note", "broken")}, "confidence": changed.get("confidence", 0.9)}
+    (folder / "examples" / "one.out.json").write_text(json.dumps(outcome | {"evidence": evidence}))
+
+
+def test_an_example_that_is_not_sure_enough_passes_and_is_told_of(cli: Any, small: Path) -> None:
+    write_expected(small, confidence=0.3)
+    done = cli("contract", "check", str(small))
+    assert (done.exit_code, "example one: its confidence is 0.3, below 0.5: then refuse" in done.stdout) == (0, True), done.stdout
+
+
 def test_a_mistake_in_the_contract_is_refused_with_its_line(cli: Any, folder: Path) -> None:
     edit(folder / "contract.yaml", "limits:\n  seconds: 30", "limits:\n  second: 30")
 
@@ -98,6 +176,56 @@ def test_a_published_version_never_changes(cli: Any, folder: Path) -> None:
         done = cli("contract", *verb)
         assert done.exit_code == 2
         assert "raise `version`" in done.stderr
+
+
+def test_other_code_or_another_soul_needs_another_version(cli: Any, folder: Path) -> None:
+    for name in ("cell.py", "soul.md"):
+        before = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(before + "\n# Changed.\n", encoding="utf-8")
+        for more in ([], ["--dry-run"]):
+            done = cli("contract", "publish", str(folder), *more)
+            assert done.exit_code == 2
+            assert "published with another soul or other code" in done.stderr
+            assert "raise `version`" in done.stderr
+        (folder / name).write_text(before, encoding="utf-8")
+    edit(folder / "contract.yaml", "version: 1.0.0", "version: 1.0.1")
+    edit(folder / "soul.md", "The clerk", "A clerk")
+    assert cli("contract", "publish", str(folder)).exit_code == 0
+    (folder / "examples" / "labelled_duplicate.in.json").write_bytes(
+        (folder / "examples" / "labelled_duplicate.in.json").read_bytes() + b"\n"
+    )
+    assert "published already" in cli("contract", "publish", str(folder)).stdout, "an example decides nothing"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ("required: [key, repo,", "required: [extra, key, repo,", "takes: extra is required, and may be missing"),
+        ("maxLength: 4096", "maxLength: 80", "takes: not every value of title fits"),
+        ("name: github_issue@1", "name: github_issue@2", "it takes github_issue@2 instead of github_issue@1"),
+        ("required: [finding, decision,", "required: [decision,", "gives: finding is required, and may be missing"),
+    ],
+)
+def test_what_breaks_its_users_needs_a_major_version(cli: Any, folder: Path, before: str, after: str, why: str) -> None:
+    path = folder / "contract.yaml"
+    edit(path, before, after)
+    if "extra" in after:
+        edit(path, "      key: {type: string,", "      extra: {type: string}\n      key: {type: string,")
+    shutil.rmtree(folder / "examples")
+    edit(path, "version: 1.0.0", "version: 1.1.0")
+    refused = cli("contract", "publish", str(folder))
+    assert refused.exit_code == 2
+    assert f"issue_review@1.1.0 breaks issue_review@1.0.0: {why}" in refused.stderr
+    assert "version: 2.0.0" in refused.stderr
+    edit(path, "version: 1.1.0", "version: 2.0.0")
+    assert cli("contract", "publish", str(folder)).exit_code == 0
+
+
+def test_what_takes_more_or_gives_less_is_compatible(cli: Any, folder: Path) -> None:
+    path = folder / "contract.yaml"
+    edit(path, "maxLength: 4096", "maxLength: 8192")
+    edit(path, "version: 1.0.0", "version: 1.1.0")
+    assert cli("contract", "publish", str(folder)).exit_code == 0
 
 
 def test_nobody_publishes_without_the_role_author(cli: Any, folder: Path, shop: Shop) -> None:

@@ -68,11 +68,10 @@ CREATE TABLE contracts (
 
 CREATE TABLE cells (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  contract_id integer NOT NULL REFERENCES contracts,
+  contract_id integer NOT NULL UNIQUE REFERENCES contracts,
   source_sha256 bytea NOT NULL CHECK (length(source_sha256) = 32),
   soul text NOT NULL,
-  published_at timestamptz NOT NULL DEFAULT clock(),
-  UNIQUE (contract_id, source_sha256));
+  published_at timestamptz NOT NULL DEFAULT clock());
 
 CREATE TABLE floors (
   id uuid PRIMARY KEY,
