@@ -1,4 +1,7 @@
-"""The main job, start to end: a tracker export in, every row accounted for, an inbox of proposals, and what was approved applied."""
+"""The main job, start to end: a tracker export in, every row accounted for, an inbox of proposals, and what was approved applied.
+
+In a workspace of its own, with a floor, a tracker folder and a reviewer of its own: nothing of anybody's real work is touched.
+"""
 
 import shutil
 import time
@@ -12,6 +15,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 from contracts.errors import BadInput, Conflict, Refused
 from contracts.lifecycle import Role
+from pipeline import floors
 from pipeline.access.tokens import ensure_actor, issue, revoke_token
 from pipeline.crew.crew_file import running
 from pipeline.crew.run import stop_background
@@ -28,6 +32,8 @@ from workcells.shapes import RowRefused
 from workcells.shapes.catalogue import SHAPES
 from workcells.shapes.github_issue import export_command, unsupported_findings
 
+WORKSPACE = "demo"
+FLOOR = Path(floors.__file__).with_name("demo.yaml")
 FLOW = "issue-sweep"
 REVIEWER = "demo-reviewer"
 _LOOKED_AT = 200
@@ -56,7 +62,7 @@ def take_export(shop: Shop, path: Path, progress: Callable[[Report, Source], Non
     """Make a local tracker of the export's open items, then take the export in."""
     rows = list(_open_rows(path))  # read as ourselves: who applies may not be allowed to
     with run_as_apply_user(shop):
-        seed(shop.tracker_dir, rows)
+        seed(shop.demo_tracker_dir, rows)
     with shop.connect(Role.INTAKE, name="demo-intake") as conn, open_source(str(path)) as source:
         job = open_intake(
             conn, shop.store, shop.workspace_id(conn), FLOW, load_registry(), submitter=SERVICE, doorbell=shop.doorbell(), progress=progress
@@ -171,7 +177,7 @@ SELECT p.id, p.sha256
   JOIN proposals p ON p.order_id = r.order_id
  WHERE r.batch_id = %s
    AND p.is_open
-   AND p.adapter = 'tracker'
+   AND p.adapter = 'demo'
  ORDER BY p.id
 """
 

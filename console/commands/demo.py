@@ -8,6 +8,8 @@ import click
 from console.output import document, formats, printable, progress, progress_done, say
 
 _GROUPS_SHOWN = 6
+_IN_DEMO = "SHOPFLOOR_WORKSPACE=demo"
+"""Before a command: in the demo's workspace."""
 SAMPLE = Path(__file__).parents[1] / "samples" / "tracker.jsonl"
 
 
@@ -27,7 +29,7 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "tracker.jsonl"
 )
 @formats()
 def demo(file: Path | None, complete: bool, reset: bool, yes: bool, timeout: int, form: str) -> None:
-    """Take in a tracker, review every open item, and end at the inbox.
+    """Take in a tracker, review every open item, and end at the inbox; in a workspace named demo, apart from all others.
 
     \b
     Example:
@@ -41,13 +43,14 @@ def demo(file: Path | None, complete: bool, reset: bool, yes: bool, timeout: int
     from pipeline.crew.run import start_background
     from pipeline.startup import logs
     from pipeline.startup.compose import open_shop
+    from pipeline.startup.settings import load
     from pipeline.startup.setup import set_up
 
     started = time.monotonic()
     source = file or SAMPLE
     _refuse_unreadable(source)
     progress("starting PostgreSQL and Valkey")
-    shop = open_shop()
+    shop = open_shop(load(workspace=demonstration.WORKSPACE, floor=demonstration.FLOOR))
     logs.configure("error")
     set_up(shop)
     start_background(shop)
@@ -138,7 +141,7 @@ def _tell_board_and_inbox(shop: Any, workspace: Any) -> None:
         best = group[0]
         click.echo(f"  {len(group):4}  {best.action} as {best.finding}, such as {printable(best.target)}  {printable(best.title)[:60]}")
     if len(groups) > _GROUPS_SHOWN:
-        say(f"        and {len(groups) - _GROUPS_SHOWN} more kinds: shopfloor review inbox")
+        say(f"        and {len(groups) - _GROUPS_SHOWN} more kinds: {_IN_DEMO} shopfloor review inbox")
     if not groups:
         click.echo("  nothing waits for a reviewer")
 
@@ -154,7 +157,7 @@ def _tell(shop: Any, workspace: Any, done: Any) -> None:
     _tell_board_and_inbox(shop, workspace)
     click.echo("  proposals: " + (" · ".join(f"{count} {state.replace('_', ' ')}" for state, count in done.proposals.items()) or "none"))
     if applied := done.proposals.get("applied"):
-        click.echo(f"  {applied} were approved by demo-reviewer and applied to {shop.tracker_dir}")
+        click.echo(f"  {applied} were approved by demo-reviewer and applied to {shop.demo_tracker_dir}")
     if done.refused:
         click.echo(f"  {len(done.refused)} could not be approved, the first because {printable(done.refused[0])}")
     if done.unsupported:
@@ -167,7 +170,7 @@ def _tell(shop: Any, workspace: Any, done: Any) -> None:
     click.echo("The service actor `intake` submitted these, so that you may review them: nobody approves what they submitted.")
     click.echo()
     click.secho("Next", bold=True)
-    say("  shopfloor status              the board")
-    say("  shopfloor review inbox        what waits for you")
-    say("  shopfloor review next         see exactly what will run, and decide")
-    say("  shopfloor down                stop everything")
+    say(f"  {_IN_DEMO} shopfloor status          # the board")
+    say(f"  {_IN_DEMO} shopfloor review inbox    # what waits for you")
+    say(f"  {_IN_DEMO} shopfloor review next     # see exactly what will run, and decide")
+    say("  shopfloor down                                     # stop everything")

@@ -15,6 +15,8 @@ def _open(shop: Shop, name: str) -> Applier:
     settings = shop.settings
     if name == "tracker":
         return open_applier(name, folder=shop.tracker_dir)
+    if name == "demo":
+        return open_applier(name, folder=shop.demo_tracker_dir)
     if name == "github":
         token = settings.github_token.reveal() if settings.github_token else ""
         return open_applier(name, url=settings.github_url, token=token)

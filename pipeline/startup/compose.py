@@ -52,6 +52,11 @@ class Shop:
         return self.settings.tracker_dir or self.data_dir / "tracker"
 
     @property
+    def demo_tracker_dir(self) -> Path:
+        """The folder that the applier `demo` writes to: below the tracker's, whose own folders have other names (`owner__repo`)."""
+        return self.tracker_dir / "demo"
+
+    @property
     def broker_url(self) -> str:
         """The address of the doorbell."""
         if self.settings.broker_url is not None:

@@ -21,10 +21,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """`shopfloor …` on a data folder that no other test uses; everything is stopped afterwards."""
     folder = tmp_path_factory.mktemp("demo") / "data"
 
-    def call(*arguments: str, timeout: float = 120) -> Result:
+    def call(*arguments: str, timeout: float = 120, workspace: str = "demo") -> Result:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")}
         environment |= {
             "SHOPFLOOR_DATA_DIR": str(folder),
+            "SHOPFLOOR_WORKSPACE": workspace,
             "PYTHONPATH": str(ROOT),
             "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "shopfloor-pycache"),
         }
@@ -66,34 +67,54 @@ def test_what_was_applied_is_what_the_tracker_shows(run: Run) -> None:
     assert len(applied) >= 20
     tracker = run("settings", "--json")
     assert tracker.exit_code == 0
-    folder = next(Path(row["value"]) for row in tracker.json["settings"] if row["name"] == "SHOPFLOOR_DATA_DIR") / "tracker"
+    folder = next(Path(row["value"]) for row in tracker.json["settings"] if row["name"] == "SHOPFLOOR_DATA_DIR") / "tracker" / "demo"
     files = {f"{path.parent.name.replace('__', '/')}#{path.stem}": json.loads(path.read_text()) for path in folder.glob("*/*.json")}
     for row in applied:
         if row["action"] == "close":
             assert files[row["target"]]["state"] == "closed", row
 
 
-def test_the_screen_ends_with_the_inbox_and_what_to_type_next(run: Run) -> None:
-    shown = run("demo")
+def test_the_screen_ends_with_commands_that_work_as_they_are_printed(run: Run) -> None:
+    shown = run("demo", workspace="main")
     assert shown.exit_code == 0
-    assert "shopfloor review inbox" in shown.stdout
     assert "shf_" not in shown.stdout, "a live token is on the screen"
-
-
-def test_what_somebody_elses_intake_proposed_is_not_approved_by_the_demo(run: Run, tmp_path: Path) -> None:
-    mine = tmp_path / "mine.jsonl"
-    rows = [issue(1), merged(1001, fixes=1)]
-    mine.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    taken = run("intake", str(mine), "--flow", "issue-sweep", "--as-of", "2025-06-01T00:00:00Z", "--wait")
-    assert taken.exit_code == 0, taken.stderr
-    assert [row["target"] for row in run("review", "inbox", "--json").json["proposals"]] == ["acme/widgets#1"]
-
-    done = run("demo", "--complete", "--json")
-    assert (done.exit_code, done.json["refused"]) == (0, []), done.stderr
-    assert [row["target"] for row in run("review", "inbox", "--json").json["proposals"]] == ["acme/widgets#1"]
-    assert run("token", "list", "--json").json["tokens"] == [
-        row for row in run("token", "list", "--json").json["tokens"] if row["actor"] != "demo-reviewer"
+    typed = [line.strip() for line in shown.stdout.partition("\nNext\n")[2].splitlines() if line.strip()]
+    assert [line.partition("#")[0].strip() for line in typed] == [
+        "SHOPFLOOR_WORKSPACE=demo shopfloor status",
+        "SHOPFLOOR_WORKSPACE=demo shopfloor review inbox",
+        "SHOPFLOOR_WORKSPACE=demo shopfloor review next",
+        "shopfloor down",
     ]
+    assert run("status").exit_code == 0
+    assert run("review", "inbox").exit_code == 0
+
+
+def test_the_demo_touches_nothing_of_anybody_elses_work(run: Run, tmp_path: Path) -> None:
+    floor = tmp_path / "floor.yaml"
+    floor.write_text((ROOT / "pipeline" / "floors" / "built_in.yaml").read_text().replace("priority: 5", "priority: 6"))
+    assert run("up", "--floor", str(floor), workspace="main").exit_code == 0
+    sample = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text("".join(json.dumps(row) + "\n" for row in [issue(1), merged(1001, fixes=1), *sample]), encoding="utf-8")
+    taken = run("intake", str(mine), "--flow", "issue-sweep", "--as-of", "2026-09-01T00:00:00Z", "--wait", workspace="main")
+    assert taken.exit_code == 0, taken.stderr
+    folder = next(Path(row["value"]) for row in run("settings", "--json").json["settings"] if row["name"] == "SHOPFLOOR_DATA_DIR")
+
+    def everything() -> tuple[object, ...]:
+        own = [path for path in (folder / "tracker").rglob("*") if "demo" not in path.relative_to(folder / "tracker").parts]
+        return (
+            run("review", "inbox", "--json", workspace="main").json["proposals"],
+            run("floor", "show", "--json", workspace="main").json,
+            run("token", "list", "--json", workspace="main").json["tokens"],
+            run("apply", "list", "--json", workspace="main").json["applies"],
+            sorted(map(str, own)),
+        )
+
+    before = everything()
+    assert len(before[0]) >= 20
+    done = run("demo", "--complete", "--json", workspace="main")
+    assert (done.exit_code, done.json["refused"]) == (0, []), done.stderr
+    assert everything() == before
 
 
 def test_a_reset_that_nobody_confirmed_removes_nothing(run: Run) -> None:

@@ -117,6 +117,7 @@ class Applier(Protocol):
 
 _MODULES = {
     "tracker": ("workcells.appliers.tracker", "Tracker"),
+    "demo": ("workcells.appliers.tracker", "DemoTracker"),
     "github": ("workcells.appliers.github", "GitHub"),
     "sink": ("workcells.appliers.sink", "Sink"),
 }
@@ -135,7 +136,7 @@ def applier_class(name: str) -> type[Applier]:
 
 
 def open_applier(name: str, **settings: Any) -> Applier:
-    """Return an applier made with its own settings: `folder` for tracker; `token`, `url`, … for github; none for sink.
+    """Return an applier made with its own settings: `folder` for tracker and demo; `token`, `url`, … for github; none for sink.
 
     Raises NotFound for an unknown name and BadSetting for settings that the applier does not take or cannot use.
     """

@@ -18,7 +18,7 @@ def test_what_an_applier_can_do_is_known_without_a_credential(name: str) -> None
 
 
 def test_an_unknown_applier_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(NotFound, match="tracker, github, sink"):
+    with pytest.raises(NotFound, match="tracker, demo, github, sink"):
         open_applier("gitlab")
 
 
