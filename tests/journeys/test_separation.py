@@ -39,11 +39,12 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.tracker = self.data / "tracker"
+        self.tracker = self.data / "tracker" / "demo"
 
     def run(self, *arguments: str, umask: int = 0o022, **settings: str) -> Result:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SHOPFLOOR_")}
         environment |= {"SHOPFLOOR_DATA_DIR": str(self.data), "PYTHONPATH": str(ROOT), "SHOPFLOOR_WORKERS": "1"}
+        environment["SHOPFLOOR_WORKSPACE"] = "demo"
         environment |= {f"SHOPFLOOR_{name.upper()}": value for name, value in settings.items()}
         done = subprocess.run(
             [sys.executable, "-m", "console", *arguments],
