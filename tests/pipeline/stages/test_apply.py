@@ -1,6 +1,7 @@
 """apply: each answer that a target may give, and what follows from it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,24 +59,31 @@ def approved(gate: Gate) -> Callable[[Target], Gate]:
 
 
 @pytest.mark.parametrize(
-    ("target", "where", "proposal", "apply", "sent"),
+    ("make", "where", "proposal", "apply", "sent"),
     [
-        (Target(), ("archive", "done", ""), "applied", ["applied"], 1),
-        (Target(on_observe={"state": "closed"}), ("rework", "ready", "ready"), "drifted", [], 0),
-        (Target(on_observe=TargetMissing("no such issue")), ("apply", "refused", ""), "failed", [], 0),
-        (Target(on_observe=SendRefused("not a target of ours")), ("apply", "refused", ""), "failed", [], 0),
-        (Target(on_observe=TargetUnavailable("refused")), ("apply", "ready", "backoff"), "approved", [], 0),
-        (Target(on_send=SendRefused("locked")), ("apply", "refused", ""), "failed", ["failed"], 1),
-        (Target(on_send=TargetMissing("gone")), ("apply", "refused", ""), "failed", ["failed"], 1),
-        (Target(on_send=TargetUnavailable("down")), ("apply", "ready", "backoff"), "approved", ["intent"], 1),
-        (Target(on_send=SendThrottled("slow down", retry_after_seconds=60)), ("apply", "ready", "backoff"), "approved", ["intent"], 1),
-        (Target(on_send=SendUnknown("cut off")), ("apply", "ready", "backoff"), "approved", ["intent"], 1),
+        (partial(Target), ("archive", "done", ""), "applied", ["applied"], 1),
+        (partial(Target, on_observe={"state": "closed"}), ("rework", "ready", "ready"), "drifted", [], 0),
+        (partial(Target, on_observe=TargetMissing("no such issue")), ("apply", "refused", ""), "failed", [], 0),
+        (partial(Target, on_observe=SendRefused("not a target of ours")), ("apply", "refused", ""), "failed", [], 0),
+        (partial(Target, on_observe=TargetUnavailable("refused")), ("apply", "ready", "backoff"), "approved", [], 0),
+        (partial(Target, on_send=SendRefused("locked")), ("apply", "refused", ""), "failed", ["failed"], 1),
+        (partial(Target, on_send=TargetMissing("gone")), ("apply", "refused", ""), "failed", ["failed"], 1),
+        (partial(Target, on_send=TargetUnavailable("down")), ("apply", "ready", "backoff"), "approved", ["intent"], 1),
+        (
+            partial(Target, on_send=SendThrottled("slow down", retry_after_seconds=60)),
+            ("apply", "ready", "backoff"),
+            "approved",
+            ["intent"],
+            1,
+        ),
+        (partial(Target, on_send=SendUnknown("cut off")), ("apply", "ready", "backoff"), "approved", ["intent"], 1),
     ],
     ids=["applied", "drifted", "missing", "never", "away", "refused", "gone as it was sent", "down", "throttled", "unknown"],
 )
 def test_what_a_target_answers_decides_where_the_item_goes(
-    target: Target, where: tuple[str, str, str], proposal: str, apply: list[str], sent: int, approved: Callable[[Target], Gate]
+    make: Callable[[], Target], where: tuple[str, str, str], proposal: str, apply: list[str], sent: int, approved: Callable[[Target], Gate]
 ) -> None:
+    target = make()
     gate = approved(target)
     item = gate.item()
     reason = item["reason"] or ""
