@@ -21,6 +21,7 @@ from uuid import UUID
 import click
 from console.catalogue import COMMANDS
 from contracts.errors import BadInput
+from contracts.excerpts import visible
 
 SCHEMA_VERSION = 1
 CALLED_AS = "_SHOPFLOOR_CALLED_AS"
@@ -226,10 +227,10 @@ def cell(value: Any) -> str:
 
 def printable(text: str) -> str:
     """Return text without anything that a terminal or a reader's eye would act on: controls, escapes, bidi marks."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) > 0x1F else _SHOWN.get(c, f"\\x{ord(c):02x}") for c in text)
+    return visible(text.translate(_SHOWN))
 
 
-_SHOWN = {"\n": "⏎", "\t": " ", "\r": "␍"}
+_SHOWN = str.maketrans({"\n": "⏎", "\t": " ", "\r": "␍"})
 
 
 def age(seconds: float | None) -> str:

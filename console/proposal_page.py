@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from console.output import as_typed, cell
+from contracts.excerpts import visible
 from pipeline.review.proposal import must_not_decide
-from workcells.appliers.preview import visible
 
 
 def lines_of(one: Mapping[str, Any], target: Mapping[str, Any] | None) -> Iterator[str]:

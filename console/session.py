@@ -3,7 +3,7 @@
 import getpass
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ def session(role: Role, *, start: bool = False, needs: str | None = "") -> Itera
         workspace = shop.workspace_id(conn)
         token = kept_token(shop)
         name = getpass.getuser()
-        roles: tuple[str, ...] = ()
+        roles: Sequence[str] = ()
         if token and role in (Role.INTAKE, Role.REVIEW, Role.OPERATE, Role.READ):
             actor = actor_of(conn, token)
             if actor.workspace_id != workspace:

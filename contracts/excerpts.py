@@ -5,14 +5,19 @@ ECHO_CHARS = 80
 EXCERPT_CHARS = 200
 
 
-def printable(text: str, limit: int = ECHO_CHARS) -> str:
-    """Return `text` in at most `limit` characters, all of them printable.
+def visible(text: str, *, keep: str = "") -> str:
+    """Return `text` with every character that a screen obeys or hides written as an escape, but those in `keep`.
 
-    Control, bidirectional, zero-width and private characters, lone surrogates and line ends become escapes.
+    Terminal escapes, bidirectional overrides, zero-width, tag and private characters, unusual spaces, lone surrogates, line ends.
     """
-    shown = text[: limit + 1]  # cut first: a megabyte must not be escaped to show eighty characters of it
-    if not shown.isprintable():
-        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else ascii(char)[1:-1] for char in text)
+
+
+def printable(text: str, limit: int = ECHO_CHARS) -> str:
+    """Return `text` in at most `limit` characters, all of them visible."""
+    shown = visible(text[: limit + 1])  # cut first: a megabyte must not be escaped to show eighty characters of it
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

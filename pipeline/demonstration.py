@@ -26,7 +26,7 @@ from pipeline.intake.sources import Row, Source, open_source
 from pipeline.review.clearances import Answer, Ballot, decide_all
 from pipeline.startup.compose import Shop
 from pipeline.startup.setup import SERVICE, load_registry
-from queues.database import transaction
+from queues.database import one_value, transaction
 from workcells.appliers.tracker_seed import seed
 from workcells.shapes import RowRefused
 from workcells.shapes.catalogue import SHAPES
@@ -103,7 +103,7 @@ def unsupported(path: Path) -> tuple[list[tuple[str, str]], str]:
 
 
 _OPEN_WORK = """
-SELECT count(*) FILTER (WHERE q.state IN ('ready', 'leased') OR q.wait = 'dependency'), count(*)
+SELECT count(*) FILTER (WHERE q.state IN ('ready', 'leased') OR q.wait = 'dependency')
   FROM queue q
  WHERE q.workspace_id = ANY (workspaces_in_use())
 """
@@ -116,8 +116,7 @@ def wait_for_quiet(shop: Shop, workspace: UUID, progress: Callable[[int], None],
     with shop.connect(Role.READ, name="demo") as conn:
         while True:
             with transaction(conn, workspace):
-                row = conn.execute(_OPEN_WORK).fetchone()
-            moving = int(row[0]) if row else 0
+                moving: int = one_value(conn, _OPEN_WORK)
             if not moving:
                 return
             if time.monotonic() > deadline:

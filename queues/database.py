@@ -1,13 +1,15 @@
 """Connections: one login per role, workspaces set per transaction, errors in our words."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import scalar_row
 from contracts.errors import BadSetting, Unavailable
 
 Connection = psycopg.Connection
@@ -123,9 +125,13 @@ def first_line(error: Exception) -> str:
     return message.splitlines()[0][:300] if message else type(error).__name__
 
 
+def one_value(conn: Connection, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
+    """Return the first column of the first row that a statement gives; None when it gives none."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(statement, values).fetchone()
+
+
 def now(conn: Connection) -> datetime:
     """Return the database's now: that of the transaction, where one is open."""
-    row = conn.execute("SELECT clock()").fetchone()
-    assert row is not None
-    at: datetime = row[0]
+    at: datetime = one_value(conn, "SELECT clock()")
     return at

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg.rows import dict_row
+from psycopg import Cursor
+from psycopg.rows import dict_row, scalar_row
 from contracts.errors import BadInput, NotFound, ShopfloorError
 from contracts.excerpts import printable
 from contracts.lifecycle import ARCHIVED, CLAIMABLE_STAGES, Reason, Stage, State, Wait
-from queues.database import Connection
+from queues.database import Connection, one_value
 from queues.floors import newest_floors
 
 _ID = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
@@ -81,6 +82,11 @@ class _Row(NamedTuple):
     flow: str
     is_open: bool
 
+    @property
+    def found(self) -> Found:
+        """The item and its order."""
+        return Found(self.item_id, self.order_id, self.subject_key)
+
 
 def _meant(name: str, rows: Sequence[_Row], *, exact: bool) -> Found | ShopfloorError:
     for way in ("item", "order"):
@@ -93,7 +99,7 @@ def _meant(name: str, rows: Sequence[_Row], *, exact: bool) -> Found | Shopfloor
                 code="id.ambiguous",
             )
         if found:
-            return Found(*found[-1][1:4])
+            return found[-1].found
     found = [row for row in rows if row.way == "subject"]
     if not found:
         return NotFound(
@@ -104,7 +110,7 @@ def _meant(name: str, rows: Sequence[_Row], *, exact: bool) -> Found | Shopfloor
     if exact and len(several) > 1:
         flows = " and ".join(f"{row.flow} (item {row.item_id})" for row in several)
         return BadInput(f"{printable(name)!r} is open in more than one flow, such as {flows}: expected one", hint="name it by item id")
-    return Found(*found[0][1:4])
+    return found[0].found
 
 
 def _is_storable(text: str) -> bool:
@@ -179,8 +185,7 @@ _FLOW_HAS_BATCHES = "SELECT EXISTS (SELECT FROM batches WHERE flow = %(flow)s)"
 
 
 def _holds(conn: Connection, question: str, values: Mapping[str, Any]) -> bool:
-    row = conn.execute(question, values).fetchone()
-    return bool(row and row[0])
+    return bool(one_value(conn, question, values))
 
 
 # OFFSET 0: the view is asked row by row as the page is walked in order of ids, never for the whole queue at once.
@@ -282,14 +287,14 @@ def find_batch(conn: Connection, text: str) -> UUID:
 
     Call inside a transaction over the workspace.
     """
+    cursor: Cursor[UUID] = conn.cursor(row_factory=scalar_row)
     if text == "latest":
-        rows = conn.execute("SELECT id FROM batches ORDER BY created_at DESC, id DESC LIMIT 1").fetchall()
+        found = cursor.execute("SELECT id FROM batches ORDER BY created_at DESC, id DESC LIMIT 1").fetchall()
     else:
         bounds = _bounds(text.strip())
-        rows = conn.execute(_BATCH, bounds).fetchall() if bounds else []
-    if len(rows) > 1:
+        found = cursor.execute(_BATCH, bounds).fetchall() if bounds else []
+    if len(found) > 1:
         raise BadInput(f"several batches start with {printable(text)!r}: expected one", hint="shopfloor batch list")
-    if not rows:
+    if not found:
         raise NotFound(f"no batch {printable(text)!r} in this workspace", hint="shopfloor batch list")
-    found: UUID = rows[0][0]
-    return found
+    return found[0]

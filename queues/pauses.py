@@ -11,7 +11,7 @@ from contracts.excerpts import printable
 from contracts.identity import new_id
 from contracts.lifecycle import CLAIMABLE_STAGES, Stage
 from queues.audit import record_audit
-from queues.database import Connection, transaction
+from queues.database import Connection, one_value, transaction
 from queues.lookup import Found, find_item, is_flow
 from queues.predicates import COVERS
 
@@ -107,10 +107,10 @@ def _known(conn: Connection, workspace: UUID, kind: str, name: str) -> str:
                     f"{kind} {seen} has ended: a pause would hold nothing", hint=f"shopfloor why {found.item_id}", code="item.ended"
                 )
             return str(found.order_id if kind == "order" else found.item_id)
-        row = conn.execute("SELECT id::text FROM pods WHERE name = %s", [name]).fetchone()
-    if row is None:
+        pod: str | None = one_value(conn, "SELECT id::text FROM pods WHERE name = %s", [name])
+    if pod is None:
         raise NotFound(f"no pod {name[:80]!r} in this workspace", hint="shopfloor floor show")
-    return str(row[0])
+    return pod
 
 
 def _flow(conn: Connection, workspace: UUID, name: str) -> str:

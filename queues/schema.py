@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import scalar_row
 from contracts.errors import Refused, Unavailable
 from contracts.lifecycle import Role
 
@@ -76,11 +77,10 @@ def known_versions() -> tuple[str, ...]:
 
 def version_of(conn: psycopg.Connection) -> str:
     """Return the schema version of a database, empty when it has none."""
-    row = conn.execute("SELECT to_regclass('shopfloor.schema_version')").fetchone()
-    if row is None or row[0] is None:
-        return ""
-    found = conn.execute("SELECT version_num FROM shopfloor.schema_version").fetchone()
-    return found[0] if found else ""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        if cursor.execute("SELECT to_regclass('shopfloor.schema_version')").fetchone() is None:
+            return ""
+        return cursor.execute("SELECT version_num FROM shopfloor.schema_version").fetchone() or ""
 
 
 def migrate(url: str) -> tuple[str, str]:
@@ -126,14 +126,15 @@ def deny_temporary(conn: psycopg.Connection) -> None:
 
 
 def _need_owner(conn: psycopg.Connection) -> None:
-    row = conn.execute("SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [OWNER]).fetchone()
-    if row is None:
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        may_act = cursor.execute("SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [OWNER]).fetchone()
+    if may_act is None:
         raise Refused(
             f"this PostgreSQL has no role {OWNER}, which owns the schema",
             hint="shopfloor db migrate --make-roles, as a user that may create roles",
             code="schema.roles",
         )
-    if not row[0]:
+    if not may_act:
         raise Refused(
             f"{conn.info.user} may not act as {OWNER}, which owns the schema",
             hint=f"GRANT {OWNER} TO {conn.info.user}",

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psutil
 from psycopg import sql
+from psycopg.rows import dict_row
 from console.benchmarks.reference import FLOOR
 from contracts.errors import Unavailable
 from contracts.floor import parse_floor
@@ -26,7 +27,7 @@ from pipeline.intake.sources.validation import RowValidator
 from pipeline.startup.compose import Shop, open_shop
 from pipeline.startup.settings import load
 from pipeline.startup.setup import SERVICE, ensure_workspace, load_registry, prepare_database
-from queues.database import Connection, connect
+from queues.database import Connection, connect, one_value
 from workcells.shapes.catalogue import SHAPES
 
 
@@ -46,11 +47,10 @@ class Bench:
         flow = published.floor.flow("reference")
         with conn.transaction():
             conn.execute("SELECT set_config('shopfloor.workspace', %s, true)", [str(workspace)])
-            row = conn.execute("SELECT id FROM pods WHERE workspace_id = %s AND name = %s", [workspace, flow.pod]).fetchone()
-        assert row is not None
+            pod = one_value(conn, "SELECT id FROM pods WHERE workspace_id = %s AND name = %s", [workspace, flow.pod])
         contract = load_registry().by_name["reference"].contract
         return Intake(
-            conn, self.shop.store, workspace, published.id, published.floor, flow, row[0], SHAPES[flow.shape], RowValidator(contract.takes_schema),
+            conn, self.shop.store, workspace, published.id, published.floor, flow, pod, SHAPES[flow.shape], RowValidator(contract.takes_schema),
             SERVICE, self.shop.doorbell(),
         )  # fmt: skip
 
@@ -71,8 +71,7 @@ class Bench:
 
     def count(self, query: str, *values: object) -> int:
         """Return one number."""
-        row = self.conn.execute(query, values).fetchone()
-        return int(row[0]) if row and row[0] is not None else 0
+        return int(one_value(self.conn, query, values) or 0)
 
     def wait_until_archived(self, items: int, *, seconds: float) -> None:
         """Return when that many items have been archived; raises Unavailable at the deadline."""
@@ -170,14 +169,15 @@ def _wait_for_workers(found: Bench, count: int) -> None:
 def statistics(found: Bench) -> dict[str, Any]:
     """Return the database's own counters: commits, WAL bytes, HOT share of the queue's updates."""
     found.conn.execute("SELECT pg_stat_clear_snapshot()")
-    row = found.conn.execute(
-        """
-        SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),
-               (SELECT wal_bytes FROM pg_stat_wal),
-               (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'queue'),
-               (SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'queue'),
-               current_setting('server_version')
-        """
-    ).fetchone()
+    with found.conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            """
+            SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()) AS commits,
+                   (SELECT wal_bytes::bigint FROM pg_stat_wal) AS wal_bytes,
+                   (SELECT coalesce(n_tup_upd, 0) FROM pg_stat_user_tables WHERE relname = 'queue') AS updates,
+                   (SELECT coalesce(n_tup_hot_upd, 0) FROM pg_stat_user_tables WHERE relname = 'queue') AS hot,
+                   current_setting('server_version') AS postgresql
+            """
+        ).fetchone()
     assert row is not None
-    return {"commits": int(row[0]), "wal_bytes": int(row[1]), "updates": int(row[2] or 0), "hot": int(row[3] or 0), "postgresql": row[4]}
+    return dict(row)

@@ -1,14 +1,20 @@
 """Accounts as an admin manages them: actors with their roles, brought in, listed and disabled, each act audited."""
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 from contracts.errors import Conflict, NotFound
 from pipeline.access.tokens import ensure_actor, token_sha256
 from queues.audit import record_audit
-from queues.database import Connection, transaction
+from queues.database import Connection, one_value, transaction
+
+
+class _Known(NamedTuple):
+    kind: str
+    disabled_at: datetime | None
 
 
 def admit_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, roles: Sequence[str], by: str, enable: bool = False) -> UUID:
@@ -17,10 +23,11 @@ def admit_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, role
     Raises Conflict for a name that belongs to the other kind, and for a disabled actor without `enable`.
     """
     with transaction(conn, workspace):
-        row = conn.execute("SELECT kind, disabled_at FROM actors WHERE name = %s FOR SHARE", [name]).fetchone()
-        if row is not None and row[0] != kind:
-            raise Conflict(f"{name} is a {row[0]}, not a {kind}", hint="choose another name", code="actor.kind")
-        if row is not None and row[1] is not None:
+        with conn.cursor(row_factory=class_row(_Known)) as cursor:
+            known = cursor.execute("SELECT kind, disabled_at FROM actors WHERE name = %s FOR SHARE", [name]).fetchone()
+        if known is not None and known.kind != kind:
+            raise Conflict(f"{name} is a {known.kind}, not a {kind}", hint="choose another name", code="actor.kind")
+        if known is not None and known.disabled_at is not None:
             if not enable:
                 raise Conflict(f"{name} is disabled", hint="bring them back with --enable", code="actor.disabled")
             conn.execute("UPDATE actors SET disabled_at = NULL WHERE name = %s", [name])
@@ -34,10 +41,10 @@ def admit_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, role
 def disable_actor(conn: Connection, workspace: UUID, name: str, *, by: str) -> None:
     """End every token of an actor and disable the account; their approvals that are not applied count no more."""
     with transaction(conn, workspace):
-        row = conn.execute("UPDATE actors SET disabled_at = coalesce(disabled_at, clock()) WHERE name = %s RETURNING id", [name]).fetchone()
-        if row is None:
+        actor = one_value(conn, "UPDATE actors SET disabled_at = coalesce(disabled_at, clock()) WHERE name = %s RETURNING id", [name])
+        if actor is None:
             raise NotFound(f"no actor {name[:80]!r} in this workspace", hint="shopfloor token list")
-        conn.execute("UPDATE tokens SET revoked_at = clock() WHERE actor_id = %s AND revoked_at IS NULL", [row[0]])
+        conn.execute("UPDATE tokens SET revoked_at = clock() WHERE actor_id = %s AND revoked_at IS NULL", [actor])
         record_audit(conn, workspace, by=by, action="actor.disable", about=name)
 
 
@@ -45,8 +52,7 @@ def roles_of(conn: Connection, token: str) -> tuple[str, ...]:
     """Return the roles of a token's actor; none for no token, or one that holds no more."""
     if not token:
         return ()
-    row = conn.execute("SELECT roles FROM actor_of(%s)", [token_sha256(token)]).fetchone()
-    return tuple(row[0]) if row else ()
+    return tuple(one_value(conn, "SELECT roles FROM actor_of(%s)", [token_sha256(token)]) or ())
 
 
 def has_admin(conn: Connection, workspace: UUID) -> bool:

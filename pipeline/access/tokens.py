@@ -2,14 +2,16 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
+from psycopg.rows import class_row
 from contracts.errors import BadInput, Denied, NotFound
 from contracts.identity import new_id
 from queues.audit import record_audit
-from queues.database import Connection, transaction
+from queues.database import Connection, one_value, transaction
 
 ROLES = ("submitter", "reviewer", "operator", "author", "reader", "admin")
 TOKEN_PREFIX = "shf_"  # noqa: S105 - what every token starts with
@@ -25,7 +27,7 @@ class Actor:
     id: UUID
     name: str
     kind: str
-    roles: tuple[str, ...]
+    roles: Sequence[str]
 
 
 def token_sha256(token: str) -> bytes:
@@ -44,9 +46,7 @@ def ensure_actor(conn: Connection, workspace: UUID, name: str, *, kind: str, rol
             "INSERT INTO actors (id, workspace_id, name, kind) VALUES (%s, %s, %s, %s) ON CONFLICT (workspace_id, name) DO NOTHING",
             [new_id(), workspace, name, kind],
         )
-        row = conn.execute("SELECT id FROM actors WHERE workspace_id = %s AND name = %s", [workspace, name]).fetchone()
-        assert row is not None
-        actor: UUID = row[0]
+        actor: UUID = one_value(conn, "SELECT id FROM actors WHERE workspace_id = %s AND name = %s", [workspace, name])
         for role in roles:
             conn.execute(
                 "INSERT INTO roles (workspace_id, actor_id, role) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [workspace, actor, role]
@@ -82,16 +82,23 @@ def issue(conn: Connection, workspace: UUID, actor: UUID, *, label: str, by: str
     return IssuedToken(token_id, token)
 
 
+_ACTOR_OF = """
+SELECT workspace_id, actor_id AS id, actor AS name, kind, roles
+  FROM actor_of(%s)
+"""
+
+
 def actor_of(conn: Connection, token: str) -> Actor:
     """Return whose token it is. Raises Denied for one that is unknown, expired or revoked."""
-    row = conn.execute("SELECT workspace_id, actor_id, actor, kind, roles FROM actor_of(%s)", [token_sha256(token)]).fetchone()
-    if row is None:
+    with conn.cursor(row_factory=class_row(Actor)) as cursor:
+        actor = cursor.execute(_ACTOR_OF, [token_sha256(token)]).fetchone()
+    if actor is None:
         raise Denied(
             "the token is unknown, expired or revoked, or its actor is disabled",
             hint=LOG_IN,
             code="denied.token",
         )
-    return Actor(row[0], row[1], row[2], row[3], tuple(row[4]))
+    return actor
 
 
 def revoke_token(conn: Connection, workspace: UUID, token_id: UUID, *, by: str) -> None:

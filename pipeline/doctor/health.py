@@ -20,7 +20,7 @@ from pipeline.startup.compose import Shop
 from pipeline.sweeper.process import NAME as SWEEPER
 from pipeline.worker.inline import lanes_of
 from queues import schema
-from queues.database import Connection, connect, transaction
+from queues.database import Connection, connect, one_value, transaction
 
 OLDEST_POSTGRES = 15
 _ALIVE_SECONDS = 30
@@ -171,18 +171,16 @@ _SWEEPERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_datab
 
 
 def _sweeper(conn: Connection) -> CheckResult:
-    row = conn.execute(_SWEEPERS, [schema.login(Role.SWEEP), SWEEPER]).fetchone()
-    if row and row[0]:
+    if one_value(conn, _SWEEPERS, [schema.login(Role.SWEEP), SWEEPER]):
         return CheckResult("sweeper", "ok", "it is connected")
     return CheckResult("sweeper", "warning", "none is connected: lost leases stay lost and delayed work is not rung", "shopfloor up")
 
 
 def _clock(conn: Connection) -> CheckResult:
     before = time.time()
-    row = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    theirs: float = one_value(conn, "SELECT extract(epoch FROM clock_timestamp())::float8")
     after = time.time()
-    assert row is not None
-    skew = row[0] - (before + after) / 2
+    skew = theirs - (before + after) / 2
     said = f"the database's is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
     if abs(skew) <= _SKEW_SECONDS + (after - before):
         return CheckResult("clock", "ok", said)

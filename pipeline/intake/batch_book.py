@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 from contracts.errors import Conflict
 from contracts.identity import new_id
 from pipeline.intake.sources import BadRow
-from queues.database import Connection, transaction
+from queues.database import Connection, one_value, transaction
 
 FIRST_REJECTS = 5
 _LET_GO_SECONDS = 1.0
@@ -123,8 +123,7 @@ def _resume(conn: Connection, origin: Origin) -> Report | None:
 
 def _hold(conn: Connection, batch: UUID, *, until: float) -> bool:
     while True:
-        row = conn.execute("SELECT pg_try_advisory_lock(%s)", [_key(batch)]).fetchone()
-        if row and row[0]:
+        if one_value(conn, "SELECT pg_try_advisory_lock(%s)", [_key(batch)]):
             return True
         if time.monotonic() > until:
             return False
@@ -187,8 +186,9 @@ def note_chunk(conn: Connection, report: Report, done: Report, as_of: datetime |
     counts = [done.rows, done.accepted, done.rejected, done.duplicate, done.context, done.superseded]
     if conn.execute(_NOTE, [*counts, as_of, report.batch_id, report.rows], prepare=True).rowcount:
         return
-    row = conn.execute("SELECT state, rows_read FROM batches WHERE id = %s", [report.batch_id]).fetchone()
-    seen = f"is {row[0]} at row {row[1]}" if row else "is gone"
+    seen = (
+        one_value(conn, "SELECT format('is %%s at row %%s', state, rows_read) FROM batches WHERE id = %s", [report.batch_id]) or "is gone"
+    )
     raise Conflict(
         f"batch {report.batch_id} {seen}, and this intake is at row {report.rows}: nothing after that was taken in",
         hint=f"shopfloor batch show {report.batch_id}",
@@ -245,7 +245,6 @@ def fail_abandoned(conn: Connection, *, seconds: float) -> int:
     ended = 0
     with transaction(conn, None):
         for (batch,) in conn.execute(_ABANDONED, [seconds]).fetchall():
-            row = conn.execute("SELECT pg_try_advisory_xact_lock(%s)", [_key(batch)]).fetchone()
-            if row and row[0]:
+            if one_value(conn, "SELECT pg_try_advisory_xact_lock(%s)", [_key(batch)]):
                 ended += conn.execute(_FAIL, [batch]).rowcount
     return ended

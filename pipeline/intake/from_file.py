@@ -16,7 +16,7 @@ from pipeline.intake.intake import Intake, check, take_in
 from pipeline.intake.reject_limit import RejectLimit
 from pipeline.intake.sources import Source, open_source
 from pipeline.intake.sources.validation import RowValidator
-from queues.database import Connection, transaction
+from queues.database import Connection, one_value, transaction
 from workcells.registry import Registry
 from workcells.shapes.catalogue import SHAPES
 
@@ -35,11 +35,11 @@ def open_intake(
     published = floor_in_force(conn, workspace)
     flow = published.floor.flow(flow_name)
     with transaction(conn, workspace):
-        row = conn.execute("SELECT id FROM pods WHERE workspace_id = %s AND name = %s", [workspace, flow.pod]).fetchone()
-    if row is None:
+        pod: UUID | None = one_value(conn, "SELECT id FROM pods WHERE workspace_id = %s AND name = %s", [workspace, flow.pod])
+    if pod is None:
         raise NotFound(f"flow {flow.name} works in pod {flow.pod!r}, which this workspace does not have", hint="shopfloor floor apply FILE")
     return Intake(
-        conn, store, workspace, published.id, published.floor, flow, row[0], SHAPES[flow.shape], _validator(flow, registry), submitter,
+        conn, store, workspace, published.id, published.floor, flow, pod, SHAPES[flow.shape], _validator(flow, registry), submitter,
         doorbell, rejects, progress, max_rejects,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 from contracts.lifecycle import RELEASE, Stage, lane_of
-from queues.database import Connection
+from queues.database import Connection, one_value
 from queues.mover import Planned, Route, perform
 
 
@@ -51,8 +51,7 @@ def release_ended(conn: Connection, *, by: str, most: int) -> int:
 
 def is_any_held(conn: Connection) -> bool:
     """Return whether anything waits for a batch."""
-    row = conn.execute(_ANY_HELD).fetchone()
-    return bool(row and row[0])
+    return bool(one_value(conn, _ANY_HELD))
 
 
 def _release(conn: Connection, held: Sequence[_Held], *, by: str, note: str) -> int:

@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from contracts.envelope import ENVELOPE_KIND
 from contracts.errors import Conflict, NotFound
-from queues.database import Connection, transaction
+from queues.database import Connection, one_value, transaction
 from queues.predicates import IS_STREAM, UNREAD
 
 PAGE_ROWS = 2000
@@ -125,10 +125,10 @@ def wait_for_batch(
     deadline = time.monotonic() + seconds
     for pause in _pauses():
         with transaction(conn, workspace):
-            row = conn.execute(_OPEN, [batch_id]).fetchone()
-        if row is None:
+            is_open: bool | None = one_value(conn, _OPEN, [batch_id])
+        if is_open is None:
             raise NotFound(f"no batch {batch_id} in this workspace", hint="shopfloor batch list")
-        if not row[0]:
+        if not is_open:
             return batch_summary(conn, workspace, batch_id)
         left = deadline - time.monotonic()
         if left <= 0:

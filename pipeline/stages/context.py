@@ -19,7 +19,7 @@ from contracts.lifecycle import Stage
 from pipeline.stages.pace import Pace
 from pipeline.stages.work import Work
 from queues.claims import Claim, Claimed
-from queues.database import Connection
+from queues.database import Connection, one_value
 from workcells.appliers import Applier
 from workcells.registry import Cell, Registry
 
@@ -67,10 +67,10 @@ class StageContext:
         if work.contract_id is None:
             raise NotFound(f"item {work.item_id} is pinned to no contract: it has not been routed")
         if work.contract_id not in self._contracts:
-            row = self.conn.execute("SELECT body FROM contracts WHERE id = %s", [work.contract_id]).fetchone()
-            if row is None:
+            body: bytes | None = one_value(self.conn, "SELECT body FROM contracts WHERE id = %s", [work.contract_id])
+            if body is None:
                 raise NotFound(f"contract row {work.contract_id} is missing")
-            self._contracts[work.contract_id] = parse_contract(row[0])
+            self._contracts[work.contract_id] = parse_contract(body)
         return self._contracts[work.contract_id]
 
     def ceilings(self, work: Work) -> Ceilings:

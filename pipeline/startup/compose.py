@@ -12,7 +12,7 @@ from contracts.errors import BadSetting, Conflict, NotFound, Unavailable
 from contracts.lifecycle import Role
 from pipeline.startup.settings import Settings, load
 from queues import schema
-from queues.database import Connection, connect
+from queues.database import Connection, connect, one_value
 from queues.embedded import Services, attach, attach_or_start, check_owner, default_data_dir
 
 if TYPE_CHECKING:
@@ -106,12 +106,11 @@ class Shop:
     def workspace_id(self, conn: Connection, name: str | None = None) -> UUID:
         """Return the id of a workspace by name, by default the one of the settings. Raises NotFound."""
         wanted = name or self.settings.workspace
-        row = conn.execute("SELECT workspace_named(%s)", [wanted]).fetchone()
-        if row is None or row[0] is None:
+        found: UUID | None = one_value(conn, "SELECT workspace_named(%s)", [wanted])
+        if found is None:
             raise NotFound(
                 f"no workspace named {wanted!r}", hint="check SHOPFLOOR_WORKSPACE; or make a workspace of that name: shopfloor up"
             )
-        found: UUID = row[0]
         return found
 
 

@@ -15,7 +15,7 @@ from pipeline.access.tokens import actor_of, ensure_actor, issue_token
 from pipeline.floors.publish import PublishedFloor, floor_file, floor_in_force, publish_cell, publish_floor, read_floor
 from pipeline.startup.compose import ROLE_NAMES, Shop
 from queues import schema
-from queues.database import Connection, connect
+from queues.database import Connection, connect, one_value
 from queues.embedded import write_atomically
 from workcells.registry import BUILT_IN, Registry, folders, load_cell
 
@@ -119,12 +119,11 @@ def _is_same(path: Path, floor: Floor) -> bool:
 
 def ensure_workspace(conn: Connection, name: str) -> UUID:
     """Return the id of a workspace, made if it was not there."""
-    row = conn.execute("SELECT workspace_named(%s)", [name]).fetchone()
-    if row is None or row[0] is None:
+    found: UUID | None = one_value(conn, "SELECT workspace_named(%s)", [name])
+    if found is None:
         conn.execute("INSERT INTO workspaces (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", [new_id(), name])
-        row = conn.execute("SELECT workspace_named(%s)", [name]).fetchone()
-    assert row is not None
-    found: UUID = row[0]
+        found = one_value(conn, "SELECT workspace_named(%s)", [name])
+    assert found is not None
     return found
 
 

@@ -151,11 +151,11 @@ SELECT id, revision, state FROM orders
 
 
 def _superseded(conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Explanation:
-    newer = conn.execute(_NEWER, [row["flow"], row["subject_key"], row["order_id"]]).fetchone()
+    newer = one_row(conn, _NEWER, row["flow"], row["subject_key"], row["order_id"])
     if newer is None:
         return Explanation("superseded by a newer revision of its subject", "nothing more", None, ())
-    words = f"superseded by revision {newer[1]} of {row['subject_key']}, whose order is {newer[2]}"
-    return Explanation(words, "the newer order goes on in its place", None, (f"shopfloor show {newer[0]}",))
+    words = f"superseded by revision {newer['revision']} of {row['subject_key']}, whose order is {newer['state']}"
+    return Explanation(words, "the newer order goes on in its place", None, (f"shopfloor show {newer['id']}",))
 
 
 def _pruned(_conn: Connection, row: dict[str, Any], _proposal: dict[str, Any] | None) -> Explanation:

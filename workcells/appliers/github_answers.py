@@ -4,10 +4,10 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from contracts.excerpts import visible
 from contracts.secret import Secret
 from workcells.appliers import SendRefused, SendThrottled, SendUnknown, TargetMissing, TargetUnavailable
 from workcells.appliers.changes import Subject
-from workcells.appliers.preview import visible
 from workcells.appliers.wire import Answer
 from workcells.shapes import RowRefused
 from workcells.shapes.github_issue import normalise

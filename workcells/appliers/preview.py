@@ -1,21 +1,10 @@
 """What a change would do to its target, as lines that are safe to print on a terminal."""
 
 import difflib
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
-
-
-def visible(text: str, *, keep: str = "") -> str:
-    r"""Return `text` with every character that a screen obeys or hides written out as `\u{…}`, but those in `keep`.
-
-    That covers terminal escapes, bidirectional overrides, zero-width and tag characters, private use, lone surrogates.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c in keep or unicodedata.category(c) not in _HIDDEN else f"\\u{{{ord(c):x}}}" for c in text)
+from contracts.excerpts import visible
 
 
 def difference(target: str, before: Mapping[str, Any], after: Mapping[str, Any], comment: str | None) -> str:

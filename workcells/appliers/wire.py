@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpcore
+from contracts.excerpts import visible
 from workcells.appliers import SendUnknown, TargetUnavailable
-from workcells.appliers.preview import visible
 
 CONNECT_SECONDS = 10.0
 CHUNK_BYTES = 16 * 1024

@@ -3,6 +3,7 @@
 import psycopg
 from contracts.lifecycle import Role
 from pipeline.doctor.invariants.checking import CheckContext, ViolationCounts, report_violations
+from queues.database import one_value
 from queues.schema import SCHEMA, login
 
 # (child, its column, parent): every reference that names a row of the same workspace by its id.
@@ -119,5 +120,4 @@ def check_sessions(context: CheckContext, counts: ViolationCounts) -> None:
 
 
 def _may_see(conn: psycopg.Connection) -> bool:
-    row = conn.execute(_MAY_SEE).fetchone()
-    return bool(row and row[0])
+    return bool(one_value(conn, _MAY_SEE))
