@@ -5,10 +5,39 @@ from collections.abc import Iterable
 from typing import Any
 
 import click
-from console.commands.items import move_line, tell_why
-from console.output import cell, plain, printable, table
+from console.output import cell, plain, printable, say, table
 
 _VALUE_CHARS = 100
+
+
+def tell_why(answer: dict[str, Any]) -> None:
+    """Print where an item is and why, then what happens next and what to type."""
+    from queues.board.endings import format_duration
+
+    place = f"{answer['stage']}/{answer['state']}" + (f", reason {answer['reason']}" if answer["reason"] else "")
+    click.echo(f"{printable(answer['subject'])}  {answer['item_id']}")
+    click.echo(f"  {place}, since {cell(answer['since'])} ({format_duration(answer['since_seconds'])})")
+    click.echo(f"  {printable(answer['words'])}")
+    when = f"  ({cell(answer['next_at'])})" if answer["next_at"] else ""
+    say(f"  next: {printable(answer['next'])}{when}")
+    for command in answer["type"]:
+        say(f"    {printable(command)}")
+
+
+def move_line(move: dict[str, Any]) -> dict[str, Any]:
+    """Return a move as one short row for people."""
+    gap = move["gap_seconds"]
+    return {
+        "no": move["no"],
+        "at": move["at"],
+        "gap": "" if gap is None else f"+{gap:.1f}s",
+        "move": move["move"],
+        "from": f"{move['from_stage']}/{move['from_state']}",
+        "to": f"{move['to_stage']}/{move['to_state']}",
+        "fence": move["fence"],
+        "actor": move["actor"],
+        "reason": move["reason"],
+    }
 
 
 def tell(dossier: dict[str, Any]) -> None:

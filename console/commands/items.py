@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 from console.acting import each_of
 from console.choosing import say_scanned, where_option
-from console.output import cell, document, formats, listing, printable, say
+from console.output import document, formats, listing
 
 COLUMNS = ("id", "subject", "flow", "cell", "lane", "stage", "state", "reason", "since", "waiting_on", "due_at")
 _SHOWN = ("id", "subject", "lane", "state", "reason", "waiting_on", "since")
@@ -124,21 +124,9 @@ def why(item: str, form: str) -> None:
     if form == "json":
         document(answer)
     else:
+        from console.item_page import tell_why
+
         tell_why(answer)
-
-
-def tell_why(answer: dict[str, Any]) -> None:
-    """Print why an item stands where it stands, then what happens next and what to type."""
-    from queues.board.endings import format_duration
-
-    place = f"{answer['stage']}/{answer['state']}" + (f", reason {answer['reason']}" if answer["reason"] else "")
-    click.echo(f"{printable(answer['subject'])}  {answer['item_id']}")
-    click.echo(f"  {place}, since {cell(answer['since'])} ({format_duration(answer['since_seconds'])})")
-    click.echo(f"  {printable(answer['words'])}")
-    when = f"  ({cell(answer['next_at'])})" if answer["next_at"] else ""
-    say(f"  next: {printable(answer['next'])}{when}")
-    for command in answer["type"]:
-        say(f"    {printable(command)}")
 
 
 @click.command()
@@ -164,22 +152,8 @@ def history(item: str, limit: int, form: str) -> None:
     if form == "json":
         document({"item_id": found.item_id, "subject": found.subject_key, "moves": moves})
     elif form == "text":
+        from console.item_page import move_line
+
         listing(form, [move_line(move) for move in moves], name="moves")
     else:
         listing(form, moves, name="moves")
-
-
-def move_line(move: dict[str, Any]) -> dict[str, Any]:
-    """Return a move as one short row for people."""
-    gap = move["gap_seconds"]
-    return {
-        "no": move["no"],
-        "at": move["at"],
-        "gap": "" if gap is None else f"+{gap:.1f}s",
-        "move": move["move"],
-        "from": f"{move['from_stage']}/{move['from_state']}",
-        "to": f"{move['to_stage']}/{move['to_state']}",
-        "fence": move["fence"],
-        "actor": move["actor"],
-        "reason": move["reason"],
-    }
