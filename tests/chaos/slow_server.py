@@ -20,7 +20,7 @@ class SlowServer:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            def do_GET(self) -> None:
                 server._answer(self)
 
             def log_message(self, *_: object) -> None:
