@@ -9,8 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -27,6 +26,7 @@ from pipeline.worker.advance import Mode, fail_unreadable, mode_for, one_round, 
 from pipeline.worker.commit import Committer
 from pipeline.worker.fair_share import FairShare, take
 from pipeline.worker.held import HeldClaims
+from pipeline.worker.places import Flight, Landed, Places
 from queues.database import Connection, first_line
 from queues.doorbell import Doorbell
 from queues.pool import ConnectionPool
@@ -34,10 +34,6 @@ from workcells.registry import Registry
 
 log = structlog.get_logger()
 
-GROUP_SECONDS = 0.1
-"""How long an outcome waits for others to share its commit."""
-GROUP_ITEMS = 64
-"""So many outcomes are committed at once, without waiting for more."""
 REFILL_SECONDS = 0.05
 """The least time between two claims while others are in flight: places that come free together are filled by one."""
 _TICK_SECONDS = 0.5
@@ -45,17 +41,6 @@ _RETRY_SECONDS = 1.0
 _CONNECTIONS = 4
 """Connections that the threads of all items share for their short reads and writes."""
 _EXIT_HUNG = 70
-
-
-@dataclass(slots=True, eq=False)
-class Flight:
-    """One item that a thread works on."""
-
-    work: Work
-    started: datetime
-    deadline: float
-    """By time.monotonic()."""
-    seconds: int
 
 
 class InFlight:
@@ -67,20 +52,12 @@ class InFlight:
     ) -> None:  # fmt: skip
         self._connect, self._store, self._registry, self._doorbell, self._held = connect, store, registry, doorbell, held
         self._worker_id, self._worker, self._committer = worker_id, worker, committer
-        self._places, self._lease, self._mode = places, lease_seconds, mode
+        self._places, self._lease, self._mode = Places(places), lease_seconds, mode
         self._pool = ConnectionPool(connect, _CONNECTIONS)
         self._context: StageContext | None = None
         self._turns = FairShare()
-        self._changed = threading.Condition()
         self._rung: dict[str, None] = {}
         """Lanes that may have work, the next one to look into first."""
-        self._flying: set[Flight] = set()
-        self._landed: list[tuple[Flight, Step]] = []
-        self._landed_at = 0.0
-        """When the first of them arrived."""
-        self._late: list[threading.Thread] = []
-        """Threads whose item was given up at its deadline: each keeps its place until it ends."""
-        self._threads: dict[Flight, threading.Thread] = {}
         self._crashed: list[Work] = []
         """Items that were in a crash: begun once nothing else is in flight."""
         self._open: dict[UUID, set[UUID]] = {}
@@ -95,15 +72,15 @@ class InFlight:
 
     def ring(self, lane: str) -> None:
         """Note that a lane may have work."""
-        with self._changed:
+        with self._places.changed:
             self._rung[lane] = None
-            self._changed.notify()
+            self._places.changed.notify()
 
     def drain(self) -> None:
         """Claim nothing more, and end when what is in flight has landed."""
-        with self._changed:
+        with self._places.changed:
             self._is_draining = True
-            self._changed.notify()
+            self._places.changed.notify()
 
     def join(self, seconds: float) -> None:
         """Wait up to `seconds` for what is in flight."""
@@ -123,47 +100,36 @@ class InFlight:
 
     def _one_turn(self) -> bool:
         """Wait until there is something to do, and do it; return False once drained."""
-        landed = self._wait()
-        if landed:
-            self._commit(landed)
+        self._wait()
+        if self._places.next_commit() <= time.monotonic():
+            self._commit(self._places.take_landed())
         self._end_late()
         for claim_id in self._open:
             self._held.heart.record_progress(claim_id)  # each item has a deadline of its own
         if self._is_draining:
-            return bool(self._flying or self._landed)
-        if time.monotonic() >= self._next_refill():
+            return not self._places.are_empty
+        if self._next_refill() <= time.monotonic():
             self._refill()
         return True
 
-    def _wait(self) -> list[tuple[Flight, Step]]:
-        """Return the outcomes to commit now, none when it is time for something else."""
+    def _wait(self) -> None:
+        """Return when something is to be done, or after half a second."""
         tick = time.monotonic() + _TICK_SECONDS
-        with self._changed:
-            while (due := min(tick, self._next_commit(), self._next_refill())) > (now := time.monotonic()):
-                self._changed.wait(due - now)
-            if self._next_commit() > now:
-                return []
-            landed, self._landed = self._landed, []
-        return landed
-
-    def _next_commit(self) -> float:
-        if not self._landed:
-            return float("inf") if self._flying or not self._is_draining else 0.0
-        is_due = len(self._landed) >= GROUP_ITEMS or not self._flying
-        return 0.0 if is_due else self._landed_at + GROUP_SECONDS
+        with self._places.changed:
+            while not (self._is_draining and self._places.are_empty):
+                seconds = min(tick, self._places.next_commit(), self._next_refill()) - time.monotonic()
+                if seconds <= 0:
+                    return
+                self._places.changed.wait(seconds)
 
     def _next_refill(self) -> float:
         if self._is_draining:
             return float("inf")
         if self._crashed:
-            return float("inf") if self._flying or self._landed else 0.0
-        if not self._rung or self._free() <= 0 or any(flight.work.claimed.crashes for flight in self._flying):
+            return 0.0 if self._places.are_empty else float("inf")
+        if not self._rung or self._places.free() <= 0 or self._places.hold_crashed:
             return float("inf")
-        return self._refilled_at + REFILL_SECONDS if self._flying else self._refilled_at
-
-    def _free(self) -> int:
-        self._late = [thread for thread in self._late if thread.is_alive()]
-        return self._places - len(self._flying) - len(self._late)
+        return self._refilled_at + REFILL_SECONDS if self._places.is_flying else self._refilled_at
 
     # ------------------------------------------------------------------ items begin
     def _refill(self) -> None:
@@ -173,7 +139,7 @@ class InFlight:
             self._begin(works)
             return
         for lane in list(self._rung):
-            if (free := self._free()) <= 0 or self._crashed:
+            if (free := self._places.free()) <= 0 or self._crashed:
                 return
             self._rung.pop(lane)
             try:
@@ -215,57 +181,29 @@ class InFlight:
             return
         self._open[claim.id] = {work.item_id for work in works}
         if any(work.claimed.crashes for work in works):
-            self._crashed = works
-            if self._flying:
-                return
-            self._crashed = []
-        self._begin(works)
+            self._crashed = works  # the next turn begins them, once nothing else is in flight
+        else:
+            self._begin(works)
 
     def _begin(self, works: Sequence[Work]) -> None:
         context = self._own_context()
         for work in works:
             shared = replace(context, borrow=self._pool.lend, lease_holds=partial(self._held.heart.holds, work.claim_id))
-            seconds = context.contract(work).max_seconds
-            flight = Flight(work, datetime.now(UTC), time.monotonic() + seconds, seconds)
-            thread = threading.Thread(target=self._fly, args=(flight, shared), name=f"item-{work.item_id}", daemon=True)
-            with self._changed:
-                self._flying.add(flight)
-                self._threads[flight] = thread
-            thread.start()
-
-    def _fly(self, flight: Flight, context: StageContext) -> None:
-        """Run the cell of one item, and leave its step to the coordinator. An item that was given up meanwhile leaves nothing."""
-        [step] = run_stage(context, Stage.WORKCELL, [flight.work])
-        self._land(flight, step)
-
-    def _land(self, flight: Flight, step: Step) -> bool:
-        with self._changed:
-            if flight not in self._flying:
-                return False
-            self._flying.discard(flight)
-            del self._threads[flight]
-            if not self._landed:
-                self._landed_at = time.monotonic()
-            self._landed.append((flight, step))
-            self._changed.notify()
-        return True
+            self._places.begin(Flight(work, context.contract(work).max_seconds), partial(_run_cell, shared))
 
     # ------------------------------------------------------------------ items end
     def _end_late(self) -> None:
         """End the attempts whose time is over. A thread cannot be stopped: what it still brings is not looked at."""
-        now = time.monotonic()
-        for flight in [flight for flight in self._flying if flight.deadline < now]:
-            thread = self._threads[flight]
+        for flight in self._places.overdue():
             error = TimeoutError(f"the cell gave no answer within {flight.seconds} s")
             attempt = raised_attempt(flight.work, flight.started, error, str(error), Cause.TRANSIENT)
             ceilings = self._own_context().ceilings(flight.work)
-            if self._land(flight, failed_attempt(flight.work, Cause.TRANSIENT, str(error), ceilings, records=[attempt])):
-                self._late.append(thread)
-        if len(self._late) >= self._places and self._free() <= 0:
-            log.error("worker.hung", worker=self._worker, threads=len(self._late))
+            self._places.give_up(flight, failed_attempt(flight.work, Cause.TRANSIENT, str(error), ceilings, records=[attempt]))
+        if self._places.late() >= self._places.most:
+            log.error("worker.hung", worker=self._worker, threads=self._places.late())
             os._exit(_EXIT_HUNG)
 
-    def _commit(self, landed: Sequence[tuple[Flight, Step]]) -> None:
+    def _commit(self, landed: Landed) -> None:
         """Take outcomes as far as this worker may, and commit them; the claims of those that cannot be are given up."""
         works = [flight.work for flight, _ in landed]
         ending: dict[UUID, set[UUID]] = {}
@@ -301,11 +239,7 @@ class InFlight:
 
     def _give_up(self, claim_id: UUID, error: Exception) -> None:
         """Return what a claim holds; what is still in flight of it leaves nothing."""
-        with self._changed:
-            for flight in [flight for flight in self._flying if flight.work.claim_id == claim_id]:
-                self._flying.discard(flight)
-                self._late.append(self._threads.pop(flight))
-            self._landed = [(flight, step) for flight, step in self._landed if flight.work.claim_id != claim_id]
+        self._places.forget(claim_id)
         self._open.pop(claim_id, None)
         self._held.fail(claim_id, error)
 
@@ -329,3 +263,8 @@ class InFlight:
         if self._context is not None:
             self._context.conn.close()
         self._pool.close()
+
+
+def _run_cell(context: StageContext, flight: Flight) -> Step:
+    [step] = run_stage(context, Stage.WORKCELL, [flight.work])
+    return step
