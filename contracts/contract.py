@@ -99,6 +99,8 @@ class Contract:
     uncertainty: Uncertainty | None
     qa: tuple[Check, ...]
     proposes: Mapping[str, ProposeClause]
+    waits: bool = False
+    """The cell waits for others most of its time: a worker keeps many of its items in flight at once."""
 
     @property
     def key(self) -> str:
@@ -236,6 +238,7 @@ def _contract(document: Document) -> Contract:
         uncertainty=Uncertainty(**value["uncertainty"]) if "uncertainty" in value else None,
         qa=qa,
         proposes=_clauses(document),
+        waits=value.get("waits", False),
     )
 
 

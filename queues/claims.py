@@ -135,7 +135,22 @@ def _claim(which: str) -> str:
 
 
 _CLAIM = _claim("q.crashes = 0")
-_CLAIM_CRASHED = _claim("q.crashes > 0")  # has an index of its own: the few are found without a walk past the many
+# Has an index of its own: the few are found without a walk past the many.
+_CLAIM_CRASHED = _claim("q.crashes > 0 AND q.crashes BETWEEN %(least)s AND %(greatest)s")
+
+
+class Crashed(NamedTuple):
+    """Which items that were in crashes one claim may take, and how many of them."""
+
+    least: int
+    greatest: int
+    most: int
+
+
+CRASHED = (Crashed(1, 32_767, 1),)
+"""Each alone: a poison item takes no neighbours with it."""
+CRASHED_TOGETHER = (Crashed(1, 1, 8), Crashed(2, 32_767, 1))
+"""After their first crash eight together, then each alone: where one takes long, and many were in a crash at once."""
 
 
 _ONE_AT_A_TIME = """
@@ -163,24 +178,26 @@ def lanes_due(conn: Connection) -> list[str]:
 
 def claim_batch(
     conn: Connection, claim_id: UUID, worker_id: UUID, worker: str, lane: str, stage: Stage, shares: dict[Pair, int],
-    *, seconds: float, crashed_limit: int = 0, runs: Sequence[bytes] | None = None,
+    *, seconds: float, crashed: Crashed | None = None, runs: Sequence[bytes] | None = None,
 ) -> Claim:  # fmt: skip
     """Lease up to `shares[pair]` due items of each pair for `seconds`, within the lane's limits; the claim may be empty.
 
-    With `crashed_limit`, up to that many items in all that were in a crash, and no others. With `runs`, only items that are
+    With `crashed`, only items that were in so many crashes; without, none of them. With `runs`, only items that are
     pinned to a contract with one of these hashes.
     Every leased item has a new fence and its move `claim`. Call inside a transaction over the pairs' workspaces.
     """
     # In a statement of its own: what is counted under the lock has to be seen after it was taken.
     conn.execute(_ONE_AT_A_TIME, [list({workspace for workspace, _ in shares}), lane], prepare=True)
     rows = conn.execute(
-        _CLAIM_CRASHED if crashed_limit else _CLAIM,
+        _CLAIM_CRASHED if crashed else _CLAIM,
         {
             "lane": lane,
             "workspaces": [workspace for workspace, _ in shares],
             "pods": [pod for _, pod in shares],
             "shares": list(shares.values()),
-            "most": crashed_limit or sum(shares.values()),
+            "least": crashed and crashed.least,
+            "greatest": crashed and crashed.greatest,
+            "most": crashed.most if crashed else sum(shares.values()),
             "claim": claim_id,
             "legal": move("claim", stage, State.READY).number,
             "actor": worker,

@@ -42,7 +42,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "queues": (
         ("database", "predicates", "schema", "embedded"),
-        ("audit", "admission", "doorbell", "floors", "leases", "marks", "migrations", "mover", "throughput", "workers"),
+        ("audit", "admission", "doorbell", "floors", "leases", "marks", "migrations", "mover", "pool", "throughput", "workers"),
         ("claims", "lookup"),
         ("failed_claims", "pauses"),
         ("board",),

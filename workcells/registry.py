@@ -9,6 +9,7 @@ from traceback import extract_tb
 
 from contracts.errors import BadContract, NotFound
 from contracts.language import CellSource, Contract, load_cell_folder
+from contracts.lifecycle import Stage, lane_of
 from workcells.api import CellCode
 
 BUILT_IN = Path(__file__).parent / "cells"
@@ -70,6 +71,11 @@ class Registry:
     def hashes(self) -> list[bytes]:
         """The hashes of all contracts that this process has the code for."""
         return [bytes.fromhex(sha256) for sha256 in self.by_sha256]
+
+    @property
+    def waiting_lanes(self) -> frozenset[str]:
+        """The lanes of cells that wait for others: many of their items are worked on at a time."""
+        return frozenset(lane_of(Stage.WORKCELL, cell=cell.contract.name) for cell in self.by_sha256.values() if cell.contract.waits)
 
     def hashes_of(self, cell: str) -> list[bytes]:
         """Return the hashes of the contracts of one cell that this process has the code for, the newest version first."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from contracts.lifecycle import Stage
 from pipeline.stages.pace import Pace
 from pipeline.stages.work import Work
 from queues.claims import Claim, Claimed
-from queues.database import Connection, one_value
+from queues.database import Connection, one_value, transaction
 from workcells.appliers import Applier
 from workcells.registry import Cell, Registry
 
@@ -48,11 +49,17 @@ class StageContext:
     is_unrestricted: bool = True
     """No pause and no limit was in force when the batch was loaded: neighbouring stages may share a commit."""
     pace: Pace = field(default_factory=Pace)
+    borrow: Callable[[], AbstractContextManager[Connection]] | None = None
+    """Lends a connection for a moment, where many threads share this context; None: `conn` is this thread's own."""
     _floors: dict[UUID, Floor] = field(default_factory=dict)
     _contracts: dict[int, Contract] = field(default_factory=dict)
     _pins: dict[str, int] = field(default_factory=dict)
     _batches: dict[UUID, Batch] = field(default_factory=dict)
     _autonomy: dict[UUID, str] = field(default_factory=dict)
+
+    def connection(self) -> AbstractContextManager[Connection]:
+        """Return a connection for a transaction: this thread's own, or one that is lent."""
+        return nullcontext(self.conn) if self.borrow is None else self.borrow()
 
     def floor(self, work: Work) -> Floor:
         """Return the floor version that the item's batch was taken in under."""
@@ -67,7 +74,8 @@ class StageContext:
         if work.contract_id is None:
             raise NotFound(f"item {work.item_id} is pinned to no contract: it has not been routed")
         if work.contract_id not in self._contracts:
-            body: bytes | None = one_value(self.conn, "SELECT body FROM contracts WHERE id = %s", [work.contract_id])
+            with self.connection() as conn:
+                body: bytes | None = one_value(conn, "SELECT body FROM contracts WHERE id = %s", [work.contract_id])
             if body is None:
                 raise NotFound(f"contract row {work.contract_id} is missing")
             self._contracts[work.contract_id] = parse_contract(body)
@@ -147,6 +155,13 @@ class StageContext:
             pending.batches.fetchall() if pending.batches else [], dict(pending.autonomy.fetchall()), is_true(pending.free), bodies, unread
         )
 
+    def renew(self, works: Sequence[Work]) -> None:
+        """Read again what people change: what the pods of these items may do on their own, and whether a pause or limit is in force."""
+        with transaction(self.conn, {work.claimed.workspace_id for work in works}, pipelined=True) as conn:
+            autonomy = conn.execute(_AUTONOMY, [list({work.claimed.pod_id for work in works})], prepare=True)
+            unrestricted = conn.execute(NO_PAUSE_OR_LIMIT, prepare=True)
+        self._autonomy, self.is_unrestricted = dict(autonomy.fetchall()), is_true(unrestricted)
+
     def take_in(self, claim: Claim, reading: "Reading") -> list[Work]:
         """Return freshly claimed items as work, each with its payload, floor and as-of.
 
@@ -162,7 +177,7 @@ class StageContext:
             body = None if claim.stage in _WITHOUT_PAYLOAD else reading.bodies.get((item.item_id, item.payload_sha256))
             payload = {} if body is None else json.loads(body)
             batch = self._batches[item.batch_id]
-            works.append(Work(item, claim.stage, claim.lane, item.fence, payload, batch.as_of, item.contract_id))
+            works.append(Work(item, claim.id, claim.stage, claim.lane, item.fence, payload, batch.as_of, item.contract_id))
         return works
 
 

@@ -61,8 +61,8 @@ _FINDINGS = "SELECT item_id, code, message, place FROM findings WHERE item_id = 
 
 def read_findings(context: StageContext, works: Sequence[Work]) -> dict[UUID, list[Finding]]:
     """Return by item what was found in its earlier attempts, the oldest first."""
-    with transaction(context.conn, {work.claimed.workspace_id for work in works}):
-        rows = context.conn.execute(_FINDINGS, [[work.item_id for work in works]]).fetchall()
+    with context.connection() as conn, transaction(conn, {work.claimed.workspace_id for work in works}):
+        rows = conn.execute(_FINDINGS, [[work.item_id for work in works]]).fetchall()
     found: dict[UUID, list[Finding]] = {work.item_id: [] for work in works}
     for item, code, message, place in rows:
         found[item].append(Finding(code=code, message=message, place=place))

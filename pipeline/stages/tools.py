@@ -4,7 +4,8 @@ Each answers a list of calls in one statement where the arguments allow it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -26,29 +27,36 @@ SELECT key, revision, kind, state, title, body, facts
 """
 
 
-def tools_for(conn: Connection, workspace: UUID, flow: str) -> Mapping[str, Tool]:
+Connections = Callable[[], AbstractContextManager[Connection]]
+"""Gives a connection for a moment."""
+
+
+def tools_for(connections: Connections, workspace: UUID, flow: str) -> Mapping[str, Tool]:
     """Return the tools by name, bound to one workspace and flow."""
-    return {"mentions_of": partial(_mentions_of, conn, workspace, flow), "search_subjects": partial(_search, conn, workspace, flow)}
+    return {
+        "mentions_of": partial(_mentions_of, connections, workspace, flow),
+        "search_subjects": partial(_search, connections, workspace, flow),
+    }
 
 
-def _mentions_of(conn: Connection, workspace: UUID, flow: str, calls: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def _mentions_of(connections: Connections, workspace: UUID, flow: str, calls: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Answer `key`, `limit`: the subjects whose text names the key, pull requests first."""
     most = max((int(call.get("limit", 50)) for call in calls), default=50)
     found: dict[str, list[dict[str, Any]]] = {}
-    with transaction(conn, workspace):
+    with connections() as conn, transaction(conn, workspace):
         for asked, *rest in conn.execute(_MENTIONS, [workspace, flow, [call["key"] for call in calls], most], prepare=True):
             found.setdefault(asked, []).append(_subject(rest))
     return [found.get(call["key"], [])[: int(call.get("limit", 50))] for call in calls]
 
 
-def _search(conn: Connection, workspace: UUID, flow: str, calls: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def _search(connections: Connections, workspace: UUID, flow: str, calls: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Answer `terms`, `key`, `kinds`, `limit`: the subjects that share the rarest words, best first."""
     answers: list[list[dict[str, Any]]] = [[] for _ in calls]
     groups: dict[tuple[tuple[str, ...] | None, int], list[int]] = {}
     for no, call in enumerate(calls):
         kinds = call.get("kinds")
         groups.setdefault((tuple(kinds) if kinds else None, int(call.get("limit", 20))), []).append(no)
-    with transaction(conn, workspace):
+    with connections() as conn, transaction(conn, workspace):
         for (kinds, limit), numbers in groups.items():
             asks = [(no, calls[no].get("key"), term) for no in numbers for term in calls[no]["terms"]]
             columns = [list(column) for column in zip(*asks, strict=True)] or [[], [], []]

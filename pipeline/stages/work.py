@@ -72,6 +72,8 @@ class Work:
     """One leased item with what has been loaded or made for it so far."""
 
     claimed: Claimed
+    claim_id: UUID
+    """The claim that it is leased under."""
     stage: Stage
     lane: str
     fence: int

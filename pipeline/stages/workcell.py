@@ -63,7 +63,7 @@ def _prefetch(context: StageContext, workspace: UUID, flow: str, works: Sequence
 
 
 def _tools(context: StageContext, workspace: UUID, flow: str) -> Mapping[str, Tool]:
-    return tools_for(context.conn, workspace, flow)
+    return tools_for(context.connection, workspace, flow)
 
 
 def _allowed(cell: Cell) -> frozenset[str]:

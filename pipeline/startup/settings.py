@@ -143,6 +143,7 @@ class Settings:
         60800, _whole(0, 4_294_967_290), "as root: first of four user and group ids that `up` gives to its processes; 0: all stay root"
     )
     threads: int = _setting(1, _whole(1, 64), "batches that one worker process works on at a time")
+    in_flight: int = _setting(64, _whole(1, 512), "items of cells that wait for others that one worker process keeps going at a time")
     batch: int = _setting(200, _whole(1, 1000), "items that one claim may lease")
     mode: str = _setting(
         "fused", _one_of("fused", "strict"), "strict: every step is committed before the next; fused: neighbours share a commit"

@@ -1,7 +1,7 @@
 """The advance loop: run each stage of a claimed batch, commit, and carry on with what this worker may take further."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
@@ -17,7 +17,7 @@ from pipeline.stages.retries import cause_of, failed_attempt, message_of, places
 from pipeline.stages.work import Step, Work
 from pipeline.worker.commit import Committer, commit
 from pipeline.worker.fair_share import Taken
-from queues.claims import give_back
+from queues.claims import Claim, give_back
 from queues.database import transaction
 
 log = structlog.get_logger()
@@ -60,30 +60,30 @@ def advance(context: StageContext, committer: Committer, taken: Taken, mode: Mod
     assert reading is not None
     rest = context.take_in(claim, reading)
     if reading.unread:
-        rest = _fail_unreadable(context, committer, rest, reading.unread)
+        rest = fail_unreadable(context, committer, rest, reading.unread)
     checked_at = time.monotonic()
     while rest:
         rings: set[str] = set()
         size = context.pace.group(claim.lane)
         group, rest = rest[:size], rest[size:]
-        count, how = len(group), _mode_for(context, group, mode)
+        count, how = len(group), mode_for(context, group, mode)
         while group:
-            group = _one_round(context, committer, group, how, rings, closes=not rest)
+            group = one_round(context, committer, group, how, rings, closes=() if rest else (claim.id,))
             # What is paused or limited meanwhile is decided lane by lane, by claiming: then no stage is passed in memory.
             how = how if context.is_unrestricted else Mode.STRICT
         context.pace.note(claim.lane, count)
         if rest and not committer.goes_on():
-            rest = _return_unstarted(context, committer, rest, rings, "the worker was told to stop before its turn came")
+            rest = _return_unstarted(context, committer, claim, rest, rings, "the worker was told to stop before its turn came")
         # As it turned out, more was claimed than can be done soon: others may be free for it.
         elif len(rest) > (soon := context.pace.claim(claim.lane, len(rest) or 1)):
-            rest = [*rest[:soon], *_return_unstarted(context, committer, rest[soon:], rings, "the items before it were slow")]
+            rest = [*rest[:soon], *_return_unstarted(context, committer, claim, rest[soon:], rings, "the items before it were slow")]
         elif rest and time.monotonic() - checked_at > PAUSE_CHECK_SECONDS:
             checked_at = time.monotonic()
-            rest = _return_unstarted(context, committer, rest, set(), "paused before its turn came", paused_alone=True)
+            rest = _return_unstarted(context, committer, claim, rest, set(), "paused before its turn came", paused_alone=True)
         yield rings
 
 
-def _mode_for(context: StageContext, group: Sequence[Work], mode: Mode) -> Mode:
+def mode_for(context: StageContext, group: Sequence[Work], mode: Mode) -> Mode:
     """Return how often a group is committed: in mode `fused`, at each stage all the same where somebody may have to know which.
 
     A pause or a limit holds lane by lane. While slow work runs, its row should name the lane of its cell; and the cell that
@@ -95,12 +95,12 @@ def _mode_for(context: StageContext, group: Sequence[Work], mode: Mode) -> Mode:
 
 
 def _return_unstarted(
-    context: StageContext, committer: Committer, unbegun: Sequence[Work], rings: set[str], note: str, *, paused_alone: bool = False
+    context: StageContext, committer: Committer, claim: Claim, unbegun: Sequence[Work], rings: set[str], note: str, *, paused_alone: bool = False
 ) -> list[Work]:  # fmt: skip
     """Return items that were not begun to their lanes, all or those that a pause covers now; return those that the worker keeps."""
     with transaction(context.conn, {work.claimed.workspace_id for work in unbegun}) as conn:
         returned = give_back(
-            conn, committer.claim_id, by=committer.worker, note=note, among=[work.item_id for work in unbegun], paused_alone=paused_alone
+            conn, claim.id, by=committer.worker, note=note, among=[work.item_id for work in unbegun], paused_alone=paused_alone
         )
         context.is_unrestricted = is_true(conn.execute(NO_PAUSE_OR_LIMIT, prepare=True))
     rings.update(returned.values())
@@ -108,7 +108,7 @@ def _return_unstarted(
     return [work for work in unbegun if work.item_id not in returned] if paused_alone else []
 
 
-def _fail_unreadable(
+def fail_unreadable(
     context: StageContext, committer: Committer, works: Sequence[Work], unread: Mapping[UUID, Unavailable]
 ) -> list[Work]:  # fmt: skip
     """End the attempt of each item whose payload cannot be read, and return the others."""
@@ -117,27 +117,37 @@ def _fail_unreadable(
         for work in works
         if (error := unread.get(work.item_id))
     ]
-    commit(context, committer, finished, closes=len(finished) == len(works))
+    commit(context, committer, finished, closes={work.claim_id for work in works} if len(finished) == len(works) else ())
     return [work for work in works if work.item_id not in unread]
 
 
-def _one_round(
-    context: StageContext, committer: Committer, works: Sequence[Work], mode: Mode, rings: set[str], *, closes: bool
+def one_round(
+    context: StageContext, committer: Committer, works: Sequence[Work], mode: Mode, rings: set[str], *, closes: Collection[UUID],
+    ran: Iterable[tuple[Work, Step]] = (),
 ) -> list[Work]:  # fmt: skip
-    """Run each stage present on its items, commit, and return what is carried into the next round."""
+    """Run each stage present on its items, commit, and return what is carried into the next round.
+
+    `ran` are items whose stage was run elsewhere, each with its step. `closes` are the claims that hold nothing else.
+    """
     finished: list[tuple[Work, Step]] = []
     groups: dict[Stage, list[Work]] = {}
     for work in works:
         groups.setdefault(work.stage, []).append(work)
+
+    def keep(work: Work, step: Step) -> None:
+        _keep(work, step)
+        if mode is Mode.FUSED and _fuses(committer, step):
+            _go_on_in_memory(work, step)
+            groups.setdefault(work.stage, []).append(work)
+        else:
+            finished.append((work, step))
+
+    for work, step in ran:
+        keep(work, step)
     for stage in CLAIMABLE_STAGES:
         while group := groups.pop(stage, []):
-            for work, step in zip(group, _run(context, stage, group), strict=True):
-                _keep(work, step)
-                if mode is Mode.FUSED and _fuses(committer, step):
-                    _go_on_in_memory(work, step)
-                    groups.setdefault(work.stage, []).append(work)
-                else:
-                    finished.append((work, step))
+            for work, step in zip(group, run_stage(context, stage, group), strict=True):
+                keep(work, step)
     failpoint("step.ran")
     done = commit(context, committer, finished, closes=closes)
     rings.update(done.rings)
@@ -167,7 +177,7 @@ def _go_on_in_memory(work: Work, step: Step) -> None:
     work.stage, work.lane, work.fence = step.move.to_stage, step.lane, work.fence + 1
 
 
-def _run(context: StageContext, stage: Stage, works: Sequence[Work]) -> list[Step]:
+def run_stage(context: StageContext, stage: Stage, works: Sequence[Work]) -> list[Step]:
     """Run a stage's step on a batch; when it fails as a whole, on each item alone, so that one cannot spoil the rest."""
     started = datetime.now(UTC)
     try:
@@ -175,7 +185,7 @@ def _run(context: StageContext, stage: Stage, works: Sequence[Work]) -> list[Ste
         return STEPS[stage](context, works)
     except Exception as error:  # noqa: BLE001 - the one place where an unforeseen error of a step becomes a failed attempt
         if len(works) > 1:
-            return [step for work in works for step in _run(context, stage, [work])]
+            return [step for work in works for step in run_stage(context, stage, [work])]
         [work], cause, message = works, cause_of(error), message_of(error)
         log.warning("step.failed", item=str(work.item_id), lane=work.lane, error=type(error).__name__, at=places_of(error))
         attempt = raised_attempt(work, started, error, message, cause)

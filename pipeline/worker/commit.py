@@ -5,8 +5,8 @@ moves are written together for the items whose fence still holds. A row that the
 out of its batch, so that its neighbours are not held back.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -40,11 +40,10 @@ class CommitResult:
 
 @dataclass(frozen=True, slots=True)
 class Committer:
-    """Who commits: the worker's name and id, its open claim, and which lanes it may carry a lease into."""
+    """Who commits: the worker's name and id, and which lanes it may carry a lease into."""
 
     worker: str
     worker_id: UUID
-    claim_id: UUID
     serves: Callable[[str], bool]
     goes_on: Callable[[], bool] = lambda: True
     """Asked before each further group of a claim; False when the worker is to stop."""
@@ -59,10 +58,10 @@ def carried_lanes(served: Iterable[str]) -> frozenset[str]:
 Finished = Sequence[tuple[Work, Step]]
 
 
-def commit(context: StageContext, committer: Committer, finished: Finished, *, closes: bool = True) -> CommitResult:
+def commit(context: StageContext, committer: Committer, finished: Finished, *, closes: Collection[UUID]) -> CommitResult:
     """Write all steps in one transaction, or, where a row is refused, in as many as it takes to leave it out.
 
-    `closes` says that nothing else is leased under the claim: then it is closed with its last item.
+    `closes` are the claims under which nothing else is leased: each is closed with its last item.
     """
     try:
         result = _write(context, committer, finished, closes=closes)
@@ -73,7 +72,7 @@ def commit(context: StageContext, committer: Committer, finished: Finished, *, c
             return _write(context, committer, [_not_written(context, *finished[0], error)], closes=closes)
         # The claim stays open for the other half; empty, it is closed by the sweeper.
         middle = len(finished) // 2
-        first, second = (commit(context, committer, half, closes=False) for half in (finished[:middle], finished[middle:]))
+        first, second = (commit(context, committer, half, closes=()) for half in (finished[:middle], finished[middle:]))
         return CommitResult(first.carried + second.carried, first.rings + second.rings, first.lost + second.lost)
     failpoint("commit.after")
     return result
@@ -91,7 +90,7 @@ def _not_written(context: StageContext, work: Work, step: Step, error: Exception
     return work, failed_attempt(work, cause_of(error), message[:500], context.ceilings(work))
 
 
-def _write(context: StageContext, committer: Committer, finished: Finished, *, closes: bool) -> CommitResult:
+def _write(context: StageContext, committer: Committer, finished: Finished, *, closes: Collection[UUID]) -> CommitResult:
     _store_large(context, finished)
     result = CommitResult()
     with transaction(context.conn, {work.claimed.workspace_id for work, _ in finished}, pipelined=True) as conn:
@@ -99,15 +98,20 @@ def _write(context: StageContext, committer: Committer, finished: Finished, *, c
         finished, lost = propose(conn, finished)
         result.lost += lost
         may_carry = is_true(unrestricted)
-        planned, carried = [], {}
+        planned: dict[UUID, list[Planned]] = defaultdict(list)
+        carried: dict[UUID, Work] = {}
         for work, step in finished:
             carry = may_carry and step.move.name == "hand_on" and not step.delay_seconds and committer.serves(step.lane)
             # The claim may hold items of any version, from rework say; a cell runs only where its own code is.
             carry = carry and (step.move.to_stage is not Stage.WORKCELL or context.runs(work))
             if carry:
                 carried[work.item_id] = work
-            planned.append(_plan(work, step, carry=carry))
-        moved = perform(conn, planned, by=committer.worker, claim_id=committer.claim_id)
+            planned[work.claim_id].append(_plan(work, step, carry=carry))
+        moved = Moved()
+        for claim_id, plans in planned.items():
+            part = perform(conn, plans, by=committer.worker, claim_id=claim_id)
+            moved.done.update(part.done)
+            moved.refused += part.refused
         result.lost += moved.refused
         done = [(work, step) for work, step in finished if work.item_id in moved.done]
         shelf.write(conn, _rows(done))
@@ -115,8 +119,8 @@ def _write(context: StageContext, committer: Committer, finished: Finished, *, c
         _count(conn, committer, done)
         if any(step.move.to_state in ARCHIVED for _, step in done):
             failpoint("archive.finished")
-        if closes and not carried:
-            close_claim(conn, committer.claim_id)
+        for claim_id in set(closes) - {work.claim_id for work in carried.values()}:
+            close_claim(conn, claim_id)
         failpoint("commit.before")
     if sent:
         failpoint("apply.receipt")

@@ -10,7 +10,7 @@ from contracts.identity import new_id
 from contracts.lifecycle import Stage, stage_of
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import Reading, StageContext
-from queues.claims import Claim, Pair, backlog, claim_batch
+from queues.claims import CRASHED, CRASHED_TOGETHER, Claim, Pair, backlog, claim_batch
 from queues.database import transaction
 
 _REFRESH_SECONDS = 1.0
@@ -37,15 +37,15 @@ class FairShare:
         self.unconfirmed_claim: tuple[UUID, frozenset[UUID]] | None = None
         """The claim that was sent and not confirmed: it may be open, and nobody else knows of it."""
 
-    def next(self, context: StageContext, lane: str) -> tuple[list[Pair], bool]:
-        """Return the pairs whose turn it is, and whether others are still waiting for theirs."""
+    def next(self, context: StageContext, lane: str, most: int) -> tuple[list[Pair], bool]:
+        """Return up to `most` pairs whose turn it is, and whether others are still waiting for theirs."""
         waiting = self._waiting.setdefault(lane, OrderedDict())
         now = time.monotonic()
         if not waiting or now - self._refreshed_at.get(lane, 0.0) > _REFRESH_SECONDS:
             self._refreshed_at[lane] = now
             self._merge_backlog(waiting, backlog(context.conn, lane))
         turn: list[Pair] = []
-        while waiting and len(turn) < self._most:
+        while waiting and len(turn) < min(self._most, most):
             workspace, pods = waiting.popitem(last=False)
             turn.append((workspace, pods.popleft()))
             if pods:
@@ -79,30 +79,33 @@ class FairShare:
             waiting.setdefault(workspace, deque()).append(pod)
 
 
-def take(context: StageContext, turns: FairShare, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float) -> Taken:
+def take(
+    context: StageContext, turns: FairShare, worker_id: UUID, worker: str, lane: str, *, batch: int, seconds: float,
+    together: bool = False,
+) -> Taken:  # fmt: skip
     """Claim up to `batch` due items of a lane, shared evenly among the workspaces whose turn it is, and read what they need.
 
-    Fewer where the lane's items are slow: what one worker cannot get to soon stays in the lane.
+    Fewer where the lane's items are slow: what one worker cannot get to soon stays in the lane. With `together`, a few items that
+    were in one crash may come in one claim: each alone would take too long.
     """
     stage = stage_of(lane)
     batch = context.pace.claim(lane, batch)
-    pairs, more = turns.next(context, lane)
+    pairs, more = turns.next(context, lane, batch)
     claim_id = new_id()
     if not pairs:
         return Taken(Claim(claim_id, lane, stage, ()), False, None)
     shares = _shares(pairs, batch)
     # Items that were in a crash travel alone; they have their turn when nothing else is due.
     runs = context.registry.hashes if stage is Stage.WORKCELL else None
-    ways = ((shares, 0), (dict.fromkeys(pairs, 1), 1))
+    after_crashes = CRASHED_TOGETHER if together else CRASHED
+    ways = ((shares, None), *((dict.fromkeys(pairs, crashed.most), crashed) for crashed in after_crashes))
     turns.unconfirmed_claim = claim_id, frozenset(workspace for workspace, _ in pairs)
     claim, pending = Claim(claim_id, lane, stage, ()), None
     # A lease that a crash of the server forgets was never there: its holder's next commit finds another fence. Whatever is
     # durable after it made it durable too, so that no effect rests on a claim that is not there.
     with transaction(context.conn, turns.unconfirmed_claim[1], pipelined=True, durable=False) as conn:
-        for each, crashed_limit in reversed(ways) if turns.begins_with_crashed(lane) else ways:
-            claim = claim_batch(
-                conn, claim_id, worker_id, worker, lane, stage, each, seconds=seconds, crashed_limit=crashed_limit, runs=runs
-            )
+        for each, crashed in reversed(ways) if turns.begins_with_crashed(lane) else ways:
+            claim = claim_batch(conn, claim_id, worker_id, worker, lane, stage, each, seconds=seconds, crashed=crashed, runs=runs)
             if claim.items:
                 pending = context.request(claim.items, stage)
                 break

@@ -48,7 +48,7 @@ class InlineWorker:
         """Claim one batch of a lane, take it as far as it goes, and return how many items were claimed."""
         taken = take(self.context, self._turns, self.id, self.name, lane, batch=self.batch, seconds=self.seconds)
         if taken.claim.items:
-            committer = Committer(self.name, self.id, taken.claim.id, carried_lanes(self.lanes).__contains__)
+            committer = Committer(self.name, self.id, carried_lanes(self.lanes).__contains__)
             for _ in advance(self.context, committer, taken, self.mode):
                 pass
         return len(taken.claim.items)

@@ -12,24 +12,24 @@ from uuid import UUID
 
 import psycopg
 import structlog
-from contracts.errors import ShopfloorError, Unavailable
+from contracts.errors import ShopfloorError
 from contracts.identity import new_id
 from contracts.lifecycle import Role
 from pipeline.failpoints import failpoint
 from pipeline.stages.context import StageContext
-from pipeline.stages.retries import message_of, places_of
+from pipeline.stages.retries import places_of
 from pipeline.startup.compose import Shop
 from pipeline.stopping import StopRequest
 from pipeline.worker.advance import Mode, advance
 from pipeline.worker.commit import Committer, carried_lanes
 from pipeline.worker.containment import contain
 from pipeline.worker.fair_share import FairShare, take
+from pipeline.worker.held import HeldClaims
+from pipeline.worker.in_flight import InFlight
 from queues import workers
-from queues.claims import Claim, give_back
-from queues.database import Connection, first_line, is_connection_error, transaction
+from queues.claims import Claim
+from queues.database import Connection, first_line
 from queues.doorbell import Listener
-from queues.failed_claims import fail_claims
-from queues.leases import Heartbeat
 from workcells.appliers import Applier
 from workcells.registry import Registry
 
@@ -38,25 +38,6 @@ log = structlog.get_logger()
 DRAIN_SECONDS = 25.0
 """How long a worker that is told to stop waits for what it has begun; the whole stop takes less than thirty seconds."""
 _EXIT_HUNG = 70
-
-
-@dataclass(frozen=True, slots=True)
-class UnfinishedClaim:
-    """A claim that could not be brought to an end."""
-
-    claim_id: UUID
-    workspaces: frozenset[UUID]
-    error: str = ""
-    """What failed on our side, counted against each item that the claim held; empty when the database went away."""
-    note: str = "the database went away, or the lease was lost"
-
-    def end(self, conn: Connection, by: str) -> list[str]:
-        """Return its items to their lanes, those that were expired meanwhile being no longer its own; return the lanes."""
-        with transaction(conn, self.workspaces):
-            if self.error:
-                note = f"the worker failed outside any step: {self.error}"
-                return sorted(fail_claims(conn, [self.claim_id], by_move="retry", by=by, note=note).lanes)
-            return sorted(set(give_back(conn, self.claim_id, by=by, note=self.note).values()))
 
 
 @dataclass
@@ -77,21 +58,20 @@ class Worker:
         self._mode = Mode(settings.mode)
         self._batch, self._lease = settings.batch, settings.lease_seconds
         self._doorbell = self.shop.doorbell()
-        self._heart = Heartbeat(
-            self._connect,
-            self.id,
-            lease_seconds=self._lease,
-            limit_seconds=settings.step_seconds,
+        self._held = HeldClaims(
+            self._connect, self._doorbell, self.id, self.name, lease_seconds=self._lease, limit_seconds=settings.step_seconds,
             on_hang=self._hung,
-            on_beat=self._return_unfinished,
-        )
-        self._unfinished: list[UnfinishedClaim] = []
-        self._working: dict[UUID, frozenset[UUID]] = {}
-        """The claims that are worked on, each with its workspaces."""
+        )  # fmt: skip
         self._local = threading.local()
         self._draining = threading.Event()
         self._served = frozenset(self.lanes)
-        self._carries = carried_lanes(self._served)
+        # What waits for others is not done in passing, between two quick steps: it is claimed, by whoever has a place for it.
+        self._waiting = self._served & self.registry.waiting_lanes
+        self._carries = carried_lanes(self._served) - self._waiting
+        self._in_flight = InFlight(
+            self._connect, self.shop.store, self.registry, self._doorbell, self._held, self.id, self.name, self._committer(),
+            places=settings.in_flight, lease_seconds=self._lease, mode=self._mode,
+        )  # fmt: skip
 
     def run(self, on_ready: Callable[[], object] = lambda: None) -> int:
         """Serve until told to stop; return the exit code. `on_ready` is called once, when it listens."""
@@ -101,12 +81,14 @@ class Worker:
                 conn, self.id, name=self.name, host=socket.gethostname(), pid=os.getpid(), lanes=sorted(self._served),
                 runs=self.registry.hashes,
             )  # fmt: skip
-        self._heart.start()
+        self._held.heart.start()
         listener = Listener(self._doorbell, sorted(self._served), self._on_ring, threads=self.shop.settings.threads)
         stop = StopRequest()
         _on_signals(stop.set)
         _settle_memory()
         contain(self.shop.settings.memory_mb)
+        if self._waiting:
+            self._in_flight.start()
         listener.start()
         for lane in self._served:
             self._doorbell.heard(lane)  # a ring that died with its hearer would hold the next one back
@@ -117,12 +99,13 @@ class Worker:
             pass  # the kernel may hand a signal to another thread: Python's handler then runs when this one next wakes
         self._draining.set()
         log.info("worker.draining", worker=self.name)
+        deadline = time.monotonic() + DRAIN_SECONDS
+        self._in_flight.drain()
         listener.stop(seconds=DRAIN_SECONDS)
-        for claim_id, workspaces in list(self._working.items()):
-            # Whoever is still at it finds its lease gone, and sends nothing more. What it has sent is probed by whoever comes next.
-            self._heart.drop(claim_id)
-            self._return_rest(UnfinishedClaim(claim_id, workspaces, note="the worker was told to stop and could not wait for it"))
-        self._heart.stop()
+        self._in_flight.join(max(0.0, deadline - time.monotonic()))
+        # What was sent to a target is probed by whoever comes next.
+        self._held.give_back_all("the worker was told to stop and could not wait for it")
+        self._held.heart.stop()
         with self._connect() as conn:
             workers.retire(conn, self.id)
         log.info("worker.stopped", worker=self.name)
@@ -144,6 +127,9 @@ class Worker:
             return
         failpoint("worker.rung")
         self._doorbell.heard(lane)
+        if lane in self._waiting:
+            self._in_flight.ring(lane)
+            return
         try:
             self._one_batch(lane)
         except (psycopg.OperationalError, psycopg.InterfaceError, ShopfloorError) as error:
@@ -164,16 +150,16 @@ class Worker:
             self._drop_context()
             if turns.unconfirmed_claim:
                 # The answer to the claim was lost, and with it who holds it: it is returned, whether it was opened or not.
-                self._return_rest(UnfinishedClaim(*turns.unconfirmed_claim, _counted(error)))
+                claim_id, workspaces = turns.unconfirmed_claim
+                self._held.fail(claim_id, error, workspaces)
             raise
         claim = taken.claim
         if taken.more:
             self._doorbell.ring([lane])
         if not claim.items:
             return
-        self._heart.hold(claim.id, asked_at)
-        self._working[claim.id] = frozenset(item.workspace_id for item in claim.items)
-        context.lease_holds = lambda: self._heart.holds(claim.id)
+        self._held.add(claim, asked_at)
+        context.lease_holds = lambda: self._held.heart.holds(claim.id)
         try:
             for rings in advance(context, self._committer(claim), taken, self._mode):
                 failpoint("doorbell.ring")
@@ -183,35 +169,21 @@ class Worker:
         except Exception as error:
             # The connection first: the server then ends what it still does for us, and lets go of the rows.
             self._drop_context()
-            self._return_rest(UnfinishedClaim(claim.id, frozenset(item.workspace_id for item in claim.items), _counted(error)))
+            self._held.fail(claim.id, error)
             raise
         finally:
-            self._heart.drop(claim.id)
-            self._working.pop(claim.id, None)
+            self._held.drop(claim.id)
 
-    def _committer(self, claim: Claim) -> Committer:
+    def _committer(self, claim: Claim | None = None) -> Committer:
         def serves(lane: str) -> bool:
             return lane in self._carries and not self._draining.is_set()
 
         def goes_on() -> bool:
-            self._heart.record_progress(claim.id)
+            if claim is not None:
+                self._held.heart.record_progress(claim.id)
             return not self._draining.is_set()
 
-        return Committer(self.name, self.id, claim.id, serves, goes_on)
-
-    def _return_rest(self, unfinished: "UnfinishedClaim") -> None:
-        """Return what a failure left leased; when the database is away, as soon as it answers a heartbeat again."""
-        try:
-            with self._connect() as conn:
-                self._doorbell.ring(unfinished.end(conn, self.name))
-        except (psycopg.Error, ShopfloorError) as error:
-            log.warning("claim.left", claim=str(unfinished.claim_id), error=type(error).__name__)
-            self._unfinished.append(unfinished)
-
-    def _return_unfinished(self, conn: Connection) -> None:
-        while self._unfinished:
-            self._unfinished[0].end(conn, self.name)
-            del self._unfinished[0]
+        return Committer(self.name, self.id, serves, goes_on)
 
     def _drop_context(self) -> None:
         context: StageContext | None = getattr(self._local, "context", None)
@@ -233,11 +205,6 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def _counted(error: Exception) -> str:
-    """Return what a failure counts as against the items of its claim; empty for an outage, which says nothing of them."""
-    return "" if is_connection_error(error) or isinstance(error, Unavailable) else message_of(error)
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

@@ -57,7 +57,9 @@ def test_a_result_that_the_database_refuses_is_left_out_of_its_batch(line: Road,
     assert line.states()["archive/done"] == 9
     [refused] = [item for item in line.items() if item["state"] != "done"]
     assert refused["state"] == "ready"
-    assert admin.execute("SELECT transients, crashes FROM queue").fetchall() == [(1, 0)]
+    [(transients, crashes)] = admin.execute("SELECT transients, crashes FROM queue").fetchall()
+    assert transients >= 1, "on a slow machine its backoff is over before the others are done"
+    assert crashes == 0
 
     admin.execute("ALTER TABLE artifacts DROP CONSTRAINT refused")
     clock.advance(seconds=60)

@@ -36,7 +36,7 @@ def test_a_worker_whose_lease_was_expired_commits_nothing(road: Road, clock: Clo
     before = road.items()
 
     worker = road.worker()
-    hand = Committer(worker.name, worker.id, held.claim.id, set(worker.lanes).__contains__)
+    hand = Committer(worker.name, worker.id, set(worker.lanes).__contains__)
     rings = set().union(*advance(worker.context, hand, held, Mode.FUSED))
 
     assert rings == set()
@@ -52,7 +52,7 @@ def test_a_worker_whose_items_were_taken_over_commits_nothing_of_theirs(road: Ro
     quick = _hold(road)
     assert quick.claim.items[0].fence == slow.claim.items[0].fence + 1
     worker = road.worker()
-    hand = Committer(worker.name, worker.id, slow.claim.id, set(worker.lanes).__contains__)
+    hand = Committer(worker.name, worker.id, set(worker.lanes).__contains__)
 
     list(advance(worker.context, hand, slow, Mode.STRICT))
 

@@ -97,7 +97,7 @@ def test_a_worker_that_is_told_to_stop_returns_what_it_has_not_begun(road: Road,
     in_the_cells_lane(road, admin, 30)
     worker = road.worker()
     taken = take(worker.context, FairShare(), worker.id, worker.name, "cell.issue_review", batch=30, seconds=30)
-    hand = Committer(worker.name, worker.id, taken.claim.id, set(worker.lanes).__contains__, lambda: False)
+    hand = Committer(worker.name, worker.id, set(worker.lanes).__contains__, lambda: False)
 
     rings = set().union(*advance(worker.context, hand, taken, Mode.FUSED))
 
