@@ -1,5 +1,6 @@
 """apply: each answer that a target may give, and what follows from it."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,14 +18,17 @@ class Target:
 
     name, idempotency, settle_seconds = "tracker", "probeable", 0.0
 
-    def __init__(self, *, on_observe: Any = None, on_send: Any = None, probed: str = "unknown") -> None:
-        self._on_observe, self._on_send, self._probed = on_observe, on_send, probed
+    def __init__(self, *, on_observe: Any = None, on_send: Any = None, probed: Any = "unknown") -> None:
+        self.on_observe, self._on_send, self._probed = on_observe, on_send, probed
         self.sent: list[str] = []
+        self.probes: list[tuple[str, str, float]] = []
+        """Action, key and seconds since the intent of each probe."""
 
     def observe(self, target: str, fields: list[str]) -> dict[str, Any]:
-        if isinstance(self._on_observe, Exception):
-            raise self._on_observe
-        return self._on_observe or {"state": "open"}
+        assert fields == ["state"]
+        if isinstance(self.on_observe, Exception):
+            raise self.on_observe
+        return self.on_observe or {"state": "open"}
 
     def send(self, action: Any, *, key: str) -> Receipt:
         self.sent.append(key)
@@ -33,7 +37,10 @@ class Target:
         return Receipt(self.name, action.target, key, True, {})
 
     def probe(self, action: Any, *, key: str, seconds_since_sent: float) -> str:
-        return self._probed
+        self.probes.append((action.name, key, seconds_since_sent))
+        if isinstance(self._probed, Exception):
+            raise self._probed
+        return str(self._probed)
 
     def preview(self, action: Any) -> str:
         return ""
@@ -118,3 +125,96 @@ def test_an_earlier_intent_is_probed_before_anything_is_sent(
     item = gate.item()
     assert (item["stage"], item["state"]) == where
     assert len(target.sent) == sent
+
+
+def receipts(gate: Gate) -> list[Any]:
+    """Return what applies left behind, in the order in which they were begun."""
+    return [json.loads(bytes(text)) for text in look(gate.admin, "SELECT receipt FROM applies ORDER BY id")]
+
+
+def test_a_receipt_says_what_was_done_where_and_under_which_key(approved: Callable[[Target], Gate]) -> None:
+    target = Target()
+    gate = approved(target)
+    assert receipts(gate) == [{"adapter": "tracker", "target": "a", "key": target.sent[0], "changed": True, "detail": {}}]
+    assert look(gate.admin, "SELECT encode(action_id, 'hex') FROM applies") == target.sent
+
+
+def test_a_drift_is_counted_and_keeps_what_was_seen(approved: Callable[[Target], Gate]) -> None:
+    gate = approved(Target(on_observe={"state": "closed"}))
+    assert look(gate.admin, "SELECT drifts, transients FROM queue") == [(1, 0)]
+    assert look(gate.admin, "SELECT code, message FROM findings") == [("apply.drifted", "the target changed in state")]
+    assert look(gate.admin, "SELECT count(*) FROM bodies WHERE bytes = %s", b'{"seen":{"state":"closed"},"target":"a"}') == [1]
+    assert gate.reason() == "the target changed in state"
+
+
+def test_an_intent_without_effect_ends_with_its_proposal_when_the_target_has_drifted_since(
+    approved: Callable[[Target], Gate], clock: Any
+) -> None:
+    target = Target(on_send=SendUnknown("cut off"), probed="absent")
+    gate = approved(target)
+    target.on_observe = {"state": "closed"}
+    clock.advance(seconds=400)
+    gate.road.worker(Role.APPLY).run()
+    assert look(gate.admin, "SELECT state FROM applies") == ["failed"]
+    assert receipts(gate) == [{"refused": "the target changed in state"}]
+    assert look(gate.admin, "SELECT state FROM proposals") == ["drifted"]
+    assert len(target.sent) == 1
+
+
+def test_an_intent_without_effect_ends_when_its_approval_has(approved: Callable[[Target], Gate], clock: Any) -> None:
+    target = Target(on_send=SendUnknown("cut off"), probed="absent")
+    gate = approved(target)
+    clock.advance(seconds=100 * 86_400)
+    gate.road.worker(Role.APPLY).run()
+    assert place(gate.item()) == ("apply", "refused", "")
+    assert look(gate.admin, "SELECT state FROM proposals") == ["failed"]
+    assert receipts(gate) == [{"refused": "the approval ended before the action was sent"}]
+    assert len(target.sent) == 1
+
+
+def test_a_probe_asks_for_the_very_action_that_was_sent(approved: Callable[[Target], Gate], clock: Any) -> None:
+    target = Target(on_send=SendUnknown("cut off"), probed="applied")
+    gate = approved(target)
+    clock.advance(seconds=400)
+    gate.road.worker(Role.APPLY).run()
+    [(action, key, seconds)] = target.probes
+    assert (action, key) == ("close", target.sent[0])
+    assert 400 <= seconds < 500
+    assert receipts(gate) == [{"probed": "applied"}]
+
+
+def test_what_the_target_may_still_hide_is_asked_for_again_once_it_may_not(approved: Callable[[Target], Gate], clock: Any) -> None:
+    target = Target(on_send=SendUnknown("cut off"))
+    target.settle_seconds = 1000.0
+    gate = approved(target)
+    clock.advance(seconds=400)
+    gate.road.worker(Role.APPLY).run()
+    [(wait, transients)] = look(gate.admin, "SELECT extract(epoch FROM due_at - clock())::float8, transients FROM queue")
+    assert 550 < wait <= 601
+    assert (transients, gate.reason()) == (1, "the target may still hide what was sent")
+    clock.advance(seconds=605)
+    gate.road.worker(Role.APPLY).run()
+    assert look(gate.admin, "SELECT transients FROM queue") == [2]
+
+
+def test_where_doing_it_twice_is_doing_it_once_it_is_sent_again_under_the_same_key(approved: Callable[[Target], Gate], clock: Any) -> None:
+    target = Target(on_send=SendUnknown("cut off"))
+    target.idempotency = "convergent"
+    gate = approved(target)
+    clock.advance(seconds=400)
+    gate.road.worker(Role.APPLY).run()
+    assert target.sent == [target.sent[0]] * 2
+    assert look(gate.admin, "SELECT count(*) FROM applies") == [1]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(TargetUnavailable("down"), "transient: down"), (SendRefused("no"), "transient: the target could not be asked: no")]
+)
+def test_a_target_that_cannot_be_asked_is_asked_later(error: Exception, said: str, approved: Callable[[Target], Gate], clock: Any) -> None:
+    target = Target(on_send=SendUnknown("cut off"), probed=error)
+    gate = approved(target)
+    clock.advance(seconds=400)
+    gate.road.worker(Role.APPLY).run()
+    assert (gate.item()["stage"], gate.item()["state"]) == ("apply", "ready")
+    assert gate.reason().startswith(said)
+    assert (len(target.sent), look(gate.admin, "SELECT state FROM applies")) == (1, ["intent"])
