@@ -28,7 +28,7 @@ def main() -> None:
     import signal
 
     prepare_streams()
-    # Until the shell stands, which says so in words, an interrupt ends the process as it would any program. (Who calls may
+    # Until the shell runs, which says so in words, an interrupt ends the process as it would any program. (Who calls may
     # have it ignored.)
     is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_heard:

@@ -57,7 +57,7 @@ class Span(click.ParamType[float]):
 
 
 def given(words: Sequence[str]) -> list[str]:
-    """Return the ids on the command line, each once; `-` stands for stdin, one a line. Raises BadInput for a word that is blank."""
+    """Return the ids on the command line, each once; `-` means stdin, one a line. Raises BadInput for a word that is blank."""
     found: dict[str, None] = {}
     for word in words:
         if not word.strip():

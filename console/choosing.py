@@ -12,7 +12,7 @@ where_option = click.option(
 
 
 def choose(s: Any, said: Mapping[str, Any], where: str | None) -> Any:
-    """Return the items on the line that match every filter and the rule, and say on stderr what was left out."""
+    """Return the items in progress that match every filter and the rule, and say on stderr what was left out."""
     from pipeline.operations.payloads import compile_rule
     from pipeline.operations.selection import select_by_filter, select_by_rule
     from queues.database import transaction

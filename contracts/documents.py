@@ -23,7 +23,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file's value, with the line on which each part of it stands."""
+    """A file's value, with the line of each part of it."""
 
     name: str
     value: Any
@@ -109,7 +109,7 @@ def load_json(text: str | bytes, name: str, error: type[BadInput] = BadContract)
         found = dict(pairs)
         if len(found) < len(pairs):
             key, line = _duplicate(text)
-            raise error(f"{name} line {line}: key {printable(key)!r} stands twice in one object: keep one")
+            raise error(f"{name} line {line}: key {printable(key)!r} is there twice in one object: keep one")
         return found
 
     def constant(token: str) -> NoReturn:

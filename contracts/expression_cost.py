@@ -237,6 +237,6 @@ def _pattern_of(call: Call) -> str | None:
 
 
 def pattern_of(literal: Literal) -> str:
-    """Return the regular expression that a literal text stands for, near enough to weigh it."""
+    """Return the regular expression that a literal text means, near enough to weigh it."""
     head = literal.text[: literal.text.index(literal.text[-1])]
     return literal.text if "r" in head.lower() else literal.text.replace("\\\\", "\\")

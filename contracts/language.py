@@ -83,7 +83,7 @@ def _read(folder: Path) -> dict[str, bytes]:
     for path in _walk(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not path.is_file():
-            raise BadContract(f"{path}: neither a plain file nor a folder: a cell's bytes stand in its own folder")
+            raise BadContract(f"{path}: neither a plain file nor a folder: a cell's files are in its own folder")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES or len(found) == MAX_FILES:
             raise BadContract(f"{path}: a cell has at most {MAX_FILES} files of {MAX_FILE_BYTES} bytes; got one of {size}")

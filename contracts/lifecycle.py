@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Stage(StrEnum):
-    """Where an item stands on the line."""
+    """The stage that an item is in."""
 
     NONE = "none"
     INTAKE = "intake"
@@ -81,7 +81,7 @@ REASON_MEANS: dict[Reason, str] = {
     Reason.SECOND_APPROVAL: "one reviewer approved; the tier needs another one",
     Reason.APPROVAL: "a reviewer has to decide on its proposal",
     Reason.DEPENDENCY: "other work has to end first: its batch, or items of its order",
-    Reason.PAUSED: "a pause stands against it",
+    Reason.PAUSED: "a pause covers it",
     Reason.BACKOFF: "it will be tried again at a known time",
     Reason.BUDGET: "no money is left in a budget that covers it",
     Reason.RATE: "its lane may start no more work in this minute",

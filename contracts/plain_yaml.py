@@ -69,7 +69,7 @@ class YamlReader:
         if not isinstance(event, yaml.ScalarEvent):
             self._refuse(event, "a key is a list or mapping: keys are plain names")
         if event.value in self._open[-1][0]:
-            self._refuse(event, f"key {printable(event.value)!r} stands twice in one mapping: keep one")
+            self._refuse(event, f"key {printable(event.value)!r} is there twice in one mapping: keep one")
         self._key[-1] = event.value
         self.lines[self._open[-1][1] + pointer_part(event.value)] = _mark(event).line + 1
 

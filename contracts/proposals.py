@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class ProposalState(StrEnum):
-    """Where a proposal stands. Only an approved one is applied; every end but `applied` leaves the target as it was, as far as is known."""
+    """The state of a proposal. Only an approved one is applied; every end but `applied` leaves the target as it was, as far as is known."""
 
     OPEN = "open"
     REPORT_ONLY = "report_only"

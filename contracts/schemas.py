@@ -149,7 +149,7 @@ def _check_keywords(pointer: str, part: Any, refuse: Callable[[str, str], None])
             hint = f"did you mean {close[0]}?" if close else "a JSON Schema 2020-12 keyword is needed; fields stand under properties"
             refuse(at, f"unknown keyword {printable(keyword, 40)!r}: {hint}")
         if keyword in _ROOT and pointer:
-            refuse(at, f"{keyword} stands inside a schema: it is allowed at its top only")
+            refuse(at, f"{keyword} is inside a schema: it is allowed at its top only")
     if part.get("$schema", DIALECT) not in (DIALECT, DIALECT + "#"):
         refuse(pointer + "/$schema", f"unknown draft {printable(repr(part['$schema']))}: write {DIALECT}, or leave it out")
     if isinstance(part.get("format"), str) and part["format"] not in FORMATS:

@@ -1,7 +1,7 @@
 """Failpoints: named places on the road where a test makes the process die, raise, hang or freeze.
 
-`SHOPFLOOR_FAIL=point:kill|raise|hang|freeze[:nth]`, several parted by commas. A thread that hangs sleeps for ever
-and the rest of its process goes on; a process that freezes stands still as a whole until it gets SIGCONT. With the
+`SHOPFLOOR_FAIL=point:kill|raise|hang|freeze[:nth]`, several separated by commas. A thread that hangs sleeps for ever
+and the rest of its process goes on; a process that freezes is stopped as a whole until it gets SIGCONT. With the
 variable unset every call is a test of an empty dict.
 """
 

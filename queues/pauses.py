@@ -75,9 +75,9 @@ def _lane(kind: str, name: str) -> str:
     lane = f"cell.{name}" if kind == "cell" else name
     head, _, tail = lane.partition(".")
     # Lanes have no rows of their own: a name that no lane can have would be a pause that never holds anything.
-    parted = {"cell", Stage.APPLY.value}
+    with_names = {"cell", Stage.APPLY.value}
     plain = {stage.value for stage in CLAIMABLE_STAGES} - {Stage.APPLY.value, Stage.WORKCELL.value}
-    if not _LANE.fullmatch(lane) or (head in parted) != bool(tail) or head not in parted | plain:
+    if not _LANE.fullmatch(lane) or (head in with_names) != bool(tail) or head not in with_names | plain:
         raise BadInput(
             f"unknown {kind} {name[:80]!r}; one of {', '.join(sorted(plain))}, cell.NAME or apply.NAME",
             code="pause.scope",

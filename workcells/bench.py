@@ -18,7 +18,7 @@ class ToolDenied(Denied):
 
 
 class ToolUnknown(Denied):
-    """No such tool stands on this bench."""
+    """No tool of that name is on this bench."""
 
     code = "tool.unknown"
 

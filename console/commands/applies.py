@@ -93,7 +93,7 @@ def _page(one: dict[str, Any]) -> Iterator[str]:
     yield f"{printable(one['action'])} {printable(one['target'])}: {one['state']}"
     if one["action_id"] is not None:
         yield f"apply {one['id']}   through {one['adapter']} ({one['idempotency_class']})   key {one['action_id'].hex()}"
-    yield f"proposal {one['proposal_id']} is {one['proposal_state']}   item {one['item_id']} is {_stands(one)}"
+    yield f"proposal {one['proposal_id']} is {one['proposal_state']}   item {one['item_id']} is {_state_of(one)}"
     if one["intent_at"] is None:
         yield f"nothing was sent: {printable(one['why'] or 'no finding says why')}"
     else:
@@ -116,7 +116,7 @@ def _page(one: dict[str, Any]) -> Iterator[str]:
         yield as_typed(f"  shopfloor apply probe {one['id']} --is absent --reason WHAT")
 
 
-def _stands(one: dict[str, Any]) -> str:
+def _state_of(one: dict[str, Any]) -> str:
     return f"{one['stage']}/{one['item_state']}"
 
 

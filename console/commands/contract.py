@@ -112,7 +112,7 @@ def publish(folder: Path, dry_run: bool, form: str) -> None:
 def list_(limit: int, form: str) -> None:
     """List published contracts by name, newest version first.
 
-    The column on_the_line counts the items of this workspace that are pinned to a version and have not ended.
+    The column in_progress counts the items of this workspace that are pinned to a version and have not ended.
 
     \b
     Example:
@@ -124,7 +124,7 @@ def list_(limit: int, form: str) -> None:
     with session(Role.READ) as open_session:
         found = contracts(open_session.conn, open_session.workspace)[:limit]
     rows = [{name: value for name, value in row.items() if name != "body"} for row in found]
-    columns = ["name", "version", "on_the_line", "sha256", "published_at", "published_by"]
+    columns = ["name", "version", "in_progress", "sha256", "published_at", "published_by"]
     if form == "text":
         rows = [row | {"sha256": row["sha256"][:_SHOWN_SHA]} for row in rows]
     listing(form, rows, name="contracts", columns=columns, empty="no contract is published; see: shopfloor up")

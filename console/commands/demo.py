@@ -87,7 +87,7 @@ def _show_intake(report: Any, source: Any) -> None:
 
 
 def _show_moving(moving: int) -> None:
-    progress(f"on the line · {moving} items move")
+    progress(f"in progress · {moving} items move")
 
 
 def _reset(form: str, *, yes: bool) -> None:

@@ -1,4 +1,4 @@
-"""items, show, why, history: what is on the line, and everything about one of it."""
+"""items, show, why, history: what is in progress, and everything about one of it."""
 
 from typing import Any
 from uuid import UUID

@@ -55,7 +55,7 @@ def pause(scope: str, why: str, until: str | None, dry_run: bool, form: str) -> 
 @click.option("--dry-run", is_flag=True, help="say which pauses would be lifted, lift none")
 @formats()
 def resume(scope: str, dry_run: bool, form: str) -> None:
-    """Lift every pause that stands on exactly this scope.
+    """Lift every pause of exactly this scope.
 
     \b
     Example:

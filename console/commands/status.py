@@ -26,7 +26,7 @@ def status(check: bool, form: str) -> None:
     \b
     Example:
       shopfloor status
-      shopfloor status --check || mail -s 'the line stands' ops@example.org
+      shopfloor status --check || mail -s 'shopfloor: a lane is stalled' ops@example.org
     """
     from console.session import session
     from contracts.lifecycle import Role
@@ -168,7 +168,7 @@ def _say_totals(totals: dict[str, Any]) -> None:
         f"  totals   {totals['batches']:,} batch{plural}{reading}: {totals['rows']:,} rows = {totals['accepted']:,} accepted"
         f" + {totals['rejected']:,} rejected + {totals['duplicate']:,} duplicate"
     )
-    click.echo(f"           {totals['context']:,} were context; {totals['in_queue']:,} items on the line, {totals['ended']:,} ended")
+    click.echo(f"           {totals['context']:,} were context; {totals['in_queue']:,} items in progress, {totals['ended']:,} ended")
 
 
 def _paint(text: str, colour: str) -> str:

@@ -20,7 +20,7 @@ SELECT k.name,
        encode(k.sha256, 'hex') AS sha256,
        k.published_at,
        k.published_by,
-       (SELECT count(*) FROM queue q WHERE q.contract_id = k.id) AS on_the_line,
+       (SELECT count(*) FROM queue q WHERE q.contract_id = k.id) AS in_progress,
        k.body
   FROM contracts k
  WHERE %(name)s::text IS NULL OR k.name = %(name)s

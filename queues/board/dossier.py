@@ -41,7 +41,7 @@ SELECT id, kind, sha256, size_bytes, store, fence, created_at, erased_at FROM ar
 _INPUTS = f"""
 SELECT artifact_id, subject, revision FROM artifact_inputs WHERE item_id = %s ORDER BY artifact_id, subject LIMIT {MOST}
 """
-# Attempts that gave the same value left an artifact each: the evidence of the last of them stands for all.
+# Attempts that gave the same value left an artifact each: only that of the last of them is shown.
 _EVIDENCE = f"""
 SELECT e.artifact_id, e.no, e.claim, e.stance, e.confidence, e.source
   FROM evidence e

@@ -37,7 +37,7 @@ _CHECKS = {
     "an artifact's bytes are there and match its name": """
         SELECT a.id::text FROM shopfloor.artifacts a LEFT JOIN shopfloor.bodies b ON b.item_id = a.item_id AND b.sha256 = a.sha256
          WHERE a.store = 'row' AND a.erased_at IS NULL AND (b.bytes IS NULL OR sha256(b.bytes) <> a.sha256 OR length(b.bytes) <> a.size_bytes)""",
-    "an order is open exactly while an item of it is on the line": """
+    "an order is open exactly while an item of it is in progress": """
         SELECT o.id::text FROM shopfloor.orders o WHERE (o.state = 'open') <> EXISTS (
           SELECT FROM shopfloor.items i JOIN shopfloor.queue q ON q.item_id = i.id WHERE i.order_id = o.id)""",
     "a claim is closed when nothing is leased under it": """

@@ -98,7 +98,7 @@ def test_what_the_old_release_left_waits_for_its_code_and_says_so(plant: Plant, 
     assert told["reason"] == "slot"
     assert told["words"] == "pinned to contract teller@1.0.0, for which no live worker of lane cell.teller has the code"
     listed = json.loads(plant.run("contract", "list", "--json").stdout)["contracts"]
-    assert {row["version"]: row["on_the_line"] for row in listed if row["name"] == "teller"} == {"1.0.0": 30, "2.0.0": 0}
+    assert {row["version"]: row["in_progress"] for row in listed if row["name"] == "teller"} == {"1.0.0": 30, "2.0.0": 0}
     board = json.loads(plant.run("status", "--json").stdout)
     [lane] = [lane for lane in board["lanes"] if lane["lane"] == "cell.teller"]
     assert (lane["ready"], lane["stalled"]) == (30, "30 items are pinned to a contract version that no live worker has the code for")

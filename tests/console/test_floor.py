@@ -37,7 +37,7 @@ def test_a_good_file_is_checked_without_a_database(cli: Any, file: Path) -> None
     [
         ("shape: github_issue", "shape: github_isue", "github_isue"),
         ("cell: issue_review", "cell: issue_revue", "issue_review"),
-        ("applier: tracker", "applier: trakcer", "expected one of github, sink, tracker"),
+        ("applier: tracker", "applier: trakcer", "expected one of demo, github, sink, tracker"),
         ("pod: maintainers", "pod: maintainer", "did you mean 'maintainers'?"),
         ("row.state == 'open'", "row.state = 'open'", "not a CEL expression"),
         ("after: intake", "aftr: intake", "aftr"),

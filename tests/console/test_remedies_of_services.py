@@ -42,7 +42,7 @@ def reader() -> Iterator[Reader]:
 def quiet(reader: Reader) -> bool:
     """Return whether the board has nothing more to say than that all is done."""
     seen = reader.types("./shopfloor status")
-    return not told(seen) and ", 0 items on the line" not in seen.stdout
+    return not told(seen) and ", 0 items in progress" not in seen.stdout
 
 
 def settled(reader: Reader, line: str) -> Result:

@@ -42,8 +42,8 @@ def test_a_word_that_may_mean_a_truth_value_is_refused_with_what_to_write(word, 
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("a: 1\nb: 2\na: 3", 3, "key 'a' stands twice"),
-        ("- 1\n- {x: b, x: c}", 2, "key 'x' stands twice"),
+        ("a: 1\nb: 2\na: 3", 3, "key 'a' is there twice"),
+        ("- 1\n- {x: b, x: c}", 2, "key 'x' is there twice"),
         ("a: &x [1]\nb: *x", 1, "anchor &x"),
         ("a: *x", 1, "alias *x"),
         ("a: !!python/object/apply:os.system [ls]", 1, "tag tag:yaml.org"),
@@ -118,8 +118,8 @@ def test_a_place_names_the_nearest_line_above_it():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"a":1,\n"b":{"c":1,\n"x":[{"c":2}],"c":3}}', "line 3: key 'c' stands twice"),
-        ('{"a\\u0062":1,"ab":2}', "line 1: key 'ab' stands twice"),
+        ('{"a":1,\n"b":{"c":1,\n"x":[{"c":2}],"c":3}}', "line 3: key 'c' is there twice"),
+        ('{"a\\u0062":1,"ab":2}', "line 1: key 'ab' is there twice"),
         ("[1,\n NaN]", "line 2: NaN is not JSON: write null"),
         ('{"a":-Infinity}', "-Infinity is not JSON"),
         ("[1e999]", "too large"),
@@ -144,7 +144,7 @@ def test_json_is_read_as_json_where_yaml_would_change_it():
     value = {"text": "a\u2028b\x7f\x85c", "long" * 400: 1}
     assert read_json_or_yaml(json.dumps(value, ensure_ascii=False), "x").value == value
     assert read_json_or_yaml("{floor: 1, flows: {}}", "x").value == {"floor": 1, "flows": {}}
-    assert "stands twice" in refusal_of(read_json_or_yaml, '{"a":1,"a":2}')
+    assert "is there twice" in refusal_of(read_json_or_yaml, '{"a":1,"a":2}')
 
 
 @given(

@@ -128,7 +128,7 @@ def test_stored_bytes_are_the_same_floor():
         ("lanes:\n", "lanes:\n  qa: {}\n", "at least 1 fields"),
         ("subject: key, ", "", "/takes/subject: missing"),
         ("index: {title: title, ", "index: {", "/index/title: missing"),
-        ("  plain:", "  issue-sweep:", "line 15, column 3: key 'issue-sweep' stands twice"),
+        ("  plain:", "  issue-sweep:", "line 15, column 3: key 'issue-sweep' is there twice"),
         ("  plain:", "  Plain Flow:", "name is not allowed"),
     ],
 )

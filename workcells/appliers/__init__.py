@@ -43,7 +43,7 @@ class SendThrottled(TargetUnavailable):
 
 
 class SendRefused(Refused):
-    """The target, or the applier for it, will never carry out this action as it stands: trying again is useless."""
+    """The target, or the applier for it, will never carry out this action as it is: trying again is useless."""
 
     code: ClassVar[str] = "send.refused"
 

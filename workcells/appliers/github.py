@@ -5,7 +5,7 @@ setting it twice is setting it once. An action with a comment takes several requ
 the process dies after it, state, reason and labels are still as approved, so the drift check passes, the next send
 finds the marker, posts nothing and completes the rest. The other way round, the closed issue would look like drift and
 the comment would never be written. Once one request of an action has taken effect, whatever keeps the others from it is
-SendUnknown (or SendRefused, saying what stands), never "certainly not sent".
+SendUnknown (or SendRefused, saying what was done), never "certainly not sent".
 
 A label that the repository does not have is created by GitHub when it is added.
 """
@@ -232,11 +232,11 @@ def _restate(error: SendRefused | TargetMissing | TargetUnavailable | SendUnknow
     """Raise `error` as it is when nothing had taken effect before it, else saying what had."""
     if not did:
         raise error
-    stands = f"{action.name} of {action.target}: done: {', '.join(did)}; not done: {error.message}"
+    done = f"{action.name} of {action.target}: done: {', '.join(did)}; not done: {error.message}"
     if isinstance(error, SendRefused | TargetMissing):
-        raise SendRefused(stands, hint=error.hint) from error
+        raise SendRefused(done, hint=error.hint) from error
     wait = error.retry_after_seconds if isinstance(error, SendThrottled | SendUnknown) else None
-    raise SendUnknown(stands, retry_after_seconds=wait) from error
+    raise SendUnknown(done, retry_after_seconds=wait) from error
 
 
 def _marker(key: str) -> str:

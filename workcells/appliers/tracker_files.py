@@ -196,7 +196,7 @@ def _checked(path: Path, data: bytes) -> dict[str, Any]:
 def _malformed(path: Path, seen: str) -> TargetUnavailable:
     return TargetUnavailable(
         f"{path} is not an issue file: {seen}; nothing was changed",
-        hint=f"mend it, or seed it again: {path}",
+        hint=f"fix it, or seed it again: {path}",
         code="target.malformed",
     )
 

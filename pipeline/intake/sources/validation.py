@@ -63,7 +63,7 @@ def _most_telling(error: ValidationError) -> ValidationError:
         if not branches:
             break
         deepest = max((branch[0] for branch in branches if branch), key=lambda e: len(e.instance_path), default=None)
-        # Branches that all fail where the choice stands say less than the choice itself.
+        # Branches that all fail at the place of the choice say less than the choice itself.
         if deepest is None or len(deepest.instance_path) <= len(error.instance_path):
             break
         error = deepest
