@@ -27,21 +27,23 @@ _HIDDEN = re.compile(
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
 _MAY_HIDE = re.compile(r"[<`>~\t]|[ ]{4}")
-_LIST_ABOVE = re.compile(r"(?:\A|\n)[ \t]*(?:[-*+]|\d+[.)])[ \t][^\n]*\n(?:[ \t]*[^\n]*\n)?\s*\Z")
+_LIST_ABOVE = re.compile(r"(?:\A|\n)[ \t]*+(?:[-*+]|\d++[.)])[ \t][^\n]*+\n(?:[^\n]*+\n)?\s*+\Z")
 
-_REF = r"(?:https?://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/\d+|(?:[\w.-]+/[\w.-]+)?#\d+|gh-\d+)"
+# Possessive wherever two neighbours could share characters: in "#1    #2    #3 x" every gap could else be parted in many ways,
+# and all their combinations be tried.
+_REF = r"(?:https?://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/\d++|(?:[\w.-]+/[\w.-]+)?#\d++|gh-\d++)"
 _CLOSE = r"(?P<verb>fix(?:es|ed)?|close[sd]?|resolve[sd]?)"  # GitHub's nine words; "solves" stays a hedge
 _REPLACE = r"(?P<verb>supersede[sd]?|replace[sd]?|obsolete[sd]?|takes[ ]over(?:[ ]from)?)"
 _NOUNS = (
     r"(?:[\s:*_]+(?:for|the|this|an?|our|github|bugs?|issues?|tickets?|problems?|prs?|pull[ ]requests?|number|no\.)"
     r"(?=[\s:*_#\[(]))*"
 )
-_JOIN = r"[\s:*_~(\[<\"'–—-]*"
+_JOIN = r"[\s:*_~(\[<\"'–—-]*+"
 _ITEMS = (
-    rf"(?:\[?{_REF}(?:\]\([^)\s]*\))?[\s)*_]*(?:,[ ]*and\b|,|and\b|&|\+|/|or\b|[ ])"
-    r"[\s(\[]*(?:also[ ])?(?:issue[ ])?)*"
+    rf"(?:\[?{_REF}(?:\]\([^)\s]*\))?(?:\s*+[)*_]++)*+(?:\s*+(?:,[ ]*and\b|,|and\b|&|\+|/|or\b)|[^\S ]*+[ ])"
+    r"[\s(\[]*+(?:also[ ])?(?:issue[ ])?)*"
 )
-_BULLETS = rf"[*_]*(?:[ ]the[ ]following)?(?:[ ]issues?)?[ \t*_:]*\n(?:\s*[-*+][ \t]+{_REF}[^\n]*\n)*\s*[-*+][ \t]+"
+_BULLETS = rf"[*_]*+(?:[ ]the[ ]following)?(?:[ ]issues?)?[ \t*_:]*+\n(?:\s*+[-*+][ \t]++{_REF}[^\n]*+\n)*+\s*+[-*+][ \t]++"
 
 
 def _heading(verbs: str) -> re.Pattern[str]:
