@@ -75,6 +75,9 @@ class Worker:
 
     def run(self, on_ready: Callable[[], object] = lambda: None) -> int:
         """Serve until told to stop; return the exit code. `on_ready` is called once, when it listens."""
+        # Before it is registered: one that is told to stop while it starts would leave its row, and be counted as alive for a while.
+        stop = StopRequest()
+        _on_signals(stop.set)
         self._doorbell.check()
         with self._connect() as conn:
             workers.register(
@@ -83,8 +86,6 @@ class Worker:
             )  # fmt: skip
         self._held.heart.start()
         listener = Listener(self._doorbell, sorted(self._served), self._on_ring, threads=self.shop.settings.threads)
-        stop = StopRequest()
-        _on_signals(stop.set)
         _settle_memory()
         contain(self.shop.settings.memory_mb)
         if self._waiting:

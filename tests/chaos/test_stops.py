@@ -83,6 +83,17 @@ def test_a_worker_drains_on_sigterm_and_leaves_nothing_leased(plant: Plant, tmp_
     assert plant.count("SELECT count(*) FROM workers WHERE stopped_at IS NULL") == 0
 
 
+def test_a_worker_that_is_told_to_stop_while_it_starts_leaves_nobody_behind(plant: Plant) -> None:
+    for _ in range(3):
+        post = plant.hire("propose", "worker", "--lanes", "propose", keep=False)
+        plant.until(
+            lambda: plant.count("SELECT count(*) FROM workers WHERE stopped_at IS NULL") == 1, seconds=30, what="registered", tend=False
+        )
+        post.signal(signal.SIGTERM)
+        plant.until(post.has_ended, seconds=30, what="ended")
+        assert plant.count("SELECT count(*) FROM workers WHERE stopped_at IS NULL") == 0
+
+
 def test_a_second_sigterm_stops_a_worker_at_once(plant: Plant, tmp_path: Path) -> None:
     post = plant.hire("propose", "worker", "--lanes", "propose", keep=False, faults=["workcell.run:hang:3"])
     plant.take_in(write_file(tmp_path / "rows.jsonl", 1, 5), "reference")
