@@ -95,7 +95,8 @@ class Crew:
         """Tell every process to drain; kill those that are stuck, and those that have not ended within 40 s."""
         running = [child for child in self._children() if child.process.poll() is None]
         for child in running:
-            child.process.terminate()
+            if child not in self._ending:  # a second signal would end it at once, in the middle of what it finishes
+                child.process.terminate()
         listened_at, deadline = time.monotonic(), time.monotonic() + STOP_SECONDS
         while running := [child for child in running if child.process.poll() is None]:
             time.sleep(_STOP_POLL_SECONDS)
